@@ -1,0 +1,1 @@
+"""Data that ships with the package: the provider catalogue and the price rows."""

@@ -1,0 +1,1 @@
+"""One module a wire dialect; dialects never import each other."""

@@ -1,0 +1,246 @@
+"""
+The joints of the house. A docstring here is the contract; a class that implements one is checked with ``verifyObject``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Mapping, Sequence
+
+import attrs
+from zope.interface import Attribute, Interface
+
+from .errors import RouterError, Verdict
+from .records import ExchangeRecord, Usage
+from .settings import Capabilities
+
+Headers = Sequence[tuple[bytes, bytes]]
+"""Header fields in order; names as they came or are to be sent, compared without regard to case."""
+
+
+# ---------------------------------------------------------------------------------------------------- values
+
+
+@attrs.define(slots=True)
+class Look:
+    """
+    What a cheap look at a request body tells: just what routing needs.
+
+    :param model: the model the client asks for.
+    :param stream: whether it wants events.
+    :param needs: names of :class:`Capabilities` columns that the answer depends on (``stop_sequences``, ``documents`` …).
+    :param max_output: ``max_tokens``, or ``None``.
+    :param size: bytes of the body.
+    """
+
+    model: str
+    stream: bool
+    needs: frozenset[str]
+    max_output: int | None
+    size: int
+
+
+@attrs.frozen
+class Target:
+    """
+    Whom a body is prepared for.
+
+    :param provider: the provider's name (the one that signs its thinking blocks).
+    :param model: the model to ask for.
+    """
+
+    provider: str
+    model: str
+    capabilities: Capabilities
+
+
+@attrs.frozen
+class Prepared:
+    """
+    A body ready for an upstream.
+
+    :param body: the client's own bytes (the very object) where nothing had to change.
+    :param dropped: what was left out or changed in meaning, each a short text for the log and ``x-mportrouter-dropped``.
+    """
+
+    body: bytes
+    dropped: tuple[str, ...] = ()
+
+
+@attrs.define(slots=True)
+class Ending:
+    """
+    How an answer ended.
+
+    :param complete: its dialect's own end was seen (``message_stop``, or a whole JSON object).
+    :param usage: what it used, or ``None`` where the provider told nothing.
+    :param error: an error that came inside the answer, or ``None``.
+    :param model: the model that the answer names, or ``None``.
+    """
+
+    complete: bool
+    usage: Usage | None
+    error: Verdict | None
+    model: str | None = None
+
+
+class IAnswerReader(Interface):
+    """
+    Reads a tee of one answer's bytes: gate before commit, usage and end after it.
+
+    ``state`` is ``"hold"`` (nothing content-bearing yet), ``"content"`` (commit) or ``"error"`` (``verdict`` says what);
+    it never leaves ``content``. Cheap on every chunk: no JSON parse of deltas.
+    """
+
+    state = Attribute("hold, content or error")
+    verdict = Attribute("a Verdict where state is error, else None")
+
+    def feed(data: bytes) -> bytes:
+        """
+        Take body bytes as the upstream sent them (transfer coding removed, content coding not).
+
+        :returns: the bytes to pass on: ``data`` itself, or edited (foreign thinking signatures wrapped; then an unfinished
+            event may be kept back until its rest comes).
+        """
+
+    def finish() -> tuple[bytes, Ending]:
+        """The body has ended (or broke off): bytes kept back, and how it ended. Called once."""
+
+
+class IDialect(Interface):
+    """A wire format at the front door, and the same at an upstream of that dialect."""
+
+    name = Attribute("its name in the configuration")
+    ping = Attribute("bytes of one keep-alive event of a stream")
+
+    def look(body: bytes) -> Look:
+        """
+        :raises RouterError: ``BAD_REQUEST`` for a body that cannot be routed (no JSON object, no ``model`` text, two
+            members ``model`` …), saying what and where.
+        """
+
+    def prepare(body: bytes, look: Look, target: Target) -> Prepared:
+        """The body for ``target``: only what must change is edited, deterministically."""
+
+    def reader(stream: bool, encoding: bytes, target: Target) -> IAnswerReader:
+        """
+        :param stream: the answer is an event stream.
+        :param encoding: its ``content-encoding``, lower case, ``b""`` for none.
+        """
+
+    def last_user_text(body: bytes) -> str | None:
+        """The last user message's text where it is a person's (no tool result), stripped of client wrappings, else None."""
+
+    def session(headers: Mapping[bytes, bytes], body: bytes) -> str:
+        """The conversation's id as the client gives it, or ``""``."""
+
+    def error_body(error: RouterError, request_id: str) -> bytes:
+        """The JSON body of an error answer."""
+
+    def error_event(error: RouterError, request_id: str) -> bytes:
+        """The event that ends a stream in an error."""
+
+    def message(text: str, model: str, stream: bool, request_id: str) -> tuple[bytes, bytes]:
+        """A whole assistant answer of the router's own: content type and body, usage zero."""
+
+
+class IResponseSink(Interface):
+    """The relay's end of one upstream call. Calls come in this order: response? data* end."""
+
+    def response(status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """The final response head (1xx are dropped). Header names are lower case."""
+
+    def data(data: bytes) -> None:
+        """Body bytes, transfer coding removed, at most one call a read."""
+
+    def end(failure: Exception | None) -> None:
+        """
+        The last call.
+
+        :param failure: ``None`` for a whole body; else a :class:`mportrouter.upstream.CallFailed` whose ``verdict`` says
+            what broke and whose ``sent`` says whether any request byte may have reached the server.
+        """
+
+
+class ICall(Interface):
+    """One request under way at an upstream."""
+
+    transport = Attribute("an IPushProducer (pauseProducing, resumeProducing, stopProducing) once the head is there")
+
+    def abort() -> None:
+        """Close the connection now and tell the sink nothing more. Safe at every stage, also twice."""
+
+
+class IPermit(Interface):
+    """Leave from a circuit to make one attempt; settled exactly once."""
+
+    def success() -> None:
+        """The upstream answered."""
+
+    def failure(verdict: Verdict) -> None:
+        """It failed; the verdict decides what that counts as (nothing, where the request itself is to blame)."""
+
+    def release() -> None:
+        """Nothing was learnt: the client left."""
+
+
+class ILedger(Interface):
+    """The durable record of what was used and what it cost."""
+
+    def add(record: ExchangeRecord) -> None:
+        """Keep a record: in memory at once, on disk within a moment (and always before a clean stop)."""
+
+    def spent(seconds: float) -> int:
+        """Picodollars spent in the last ``seconds`` (at most an hour), also over a restart."""
+
+    def stats() -> dict[str, Any]:
+        """Totals since the start, see :mod:`mportrouter.ledger`."""
+
+
+class IConsole(Interface):
+    """
+    What commands may ask of the running router; chat, Perspective Broker and HTTP share one implementation.
+
+    Every method returns plain values (dict, list, str, int, float, bool, None), so that PB can carry them, or a Deferred
+    of such where it says so; a refusal is a :class:`mportrouter.commands.CommandError`.
+    """
+
+    def status(port: int | None) -> dict[str, Any]:
+        """The seed's status block, for one port or (``None``) the whole router."""
+
+    def health() -> dict[str, Any]:
+        """What ``GET /health`` answers."""
+
+    def check_health() -> Any:
+        """Run a check of every upstream now; a Deferred of what :meth:`health` gives then."""
+
+    def stats() -> dict[str, Any]:
+        """Totals, shares, costs, savings."""
+
+    def logs(count: int) -> list[str]:
+        """The last ``count`` lines of the log."""
+
+    def mode(port: int | None, name: str | None, session: str | None) -> dict[str, Any]:
+        """Show (``name`` None) or switch the mode of a port, or of one conversation on it."""
+
+    def ports() -> list[dict[str, Any]]:
+        """Each port with its mode, state and counts."""
+
+    def open_port(port: int, mode: str) -> dict[str, Any]: ...
+
+    def close_port(port: int) -> Any:
+        """A Deferred; exchanges under way on it finish first."""
+
+    def reload() -> Any:
+        """Read the configuration again and swap it whole. A Deferred of what changed."""
+
+    def drain(stop: bool) -> Any:
+        """Stop accepting; a Deferred that fires when nothing is under way; then stop the process if asked."""
+
+    def upstreams() -> list[dict[str, Any]]: ...
+
+    def enable_upstream(id: str, enabled: bool) -> dict[str, Any]: ...
+
+
+EventListener = Callable[[str, str, str], None]
+"""``(upstream id, event, detail)``; events: ``opened``, ``closed``, ``half-open``, ``down``, ``up``, ``degraded``,
+``rate_limited``, ``auth_failure``, ``money``."""

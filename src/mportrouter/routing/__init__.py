@@ -1,0 +1,1 @@
+"""From a request and a snapshot of state to a plan: pure, and able to say why."""

@@ -1,0 +1,328 @@
+"""
+The settings, as frozen values: what :mod:`mportrouter.config` reads and everything else is given.
+
+Nothing here reads a file or an environment. Units are in the names' comments: seconds, bytes, tokens, US dollars.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Mapping
+
+import attrs
+
+
+@attrs.frozen
+class Secret:
+    """
+    A text that must not be shown: its ``repr`` and ``str`` are ``****``.
+
+    :param value: the text itself; read it only where it goes onto the wire.
+    """
+
+    value: str = attrs.field(repr=False)
+
+    def __str__(self) -> str:
+        return "****"
+
+    __repr__ = __str__
+
+
+@attrs.frozen
+class Capabilities:
+    """
+    What an upstream does with members of a request, as columns of the catalogue.
+
+    Values of the columns that hold text: ``honoured`` (it does what the member says), ``ignored`` (it answers as if the
+    member were not there), ``refused`` (it answers with a 4xx). Sources: the matrix of vendor behaviour beside each
+    row of ``data/catalog.yaml``.
+    """
+
+    #: ``stop_sequences`` end the answer.
+    stop_sequences: str = "honoured"
+    #: ``tool_choice`` of type ``any`` or ``tool`` forces a tool.
+    tool_choice_force: str = "honoured"
+    #: ``disable_parallel_tool_use`` is obeyed.
+    parallel_off: str = "honoured"
+    #: ``image`` blocks are read.
+    images: str = "honoured"
+    #: ``document`` blocks are read.
+    documents: str = "honoured"
+    #: ``search_result`` blocks are read.
+    search_results: str = "honoured"
+    #: Tools that the provider runs itself (``web_search_20250305`` …) are known to it.
+    server_tools: str = "honoured"
+    #: ``output_config.format`` binds the answer to a JSON schema.
+    structured_output: str = "honoured"
+    #: Messages with ``role: "system"`` inside ``messages`` are accepted; ``False``: they become user text.
+    mid_system: bool = True
+    #: ``POST …/count_tokens`` exists there.
+    count_tokens: bool = True
+    #: Whose signatures on thinking blocks it issues and accepts: ``anthropic`` or the provider's own name.
+    thinking_signature: str = "anthropic"
+    #: ``redacted_thinking`` blocks of its own kind exist; ``False``: drop them on the way there.
+    redacted_thinking: bool = True
+    #: The first system block ``x-anthropic-billing-header: …`` of Claude Code is wanted there.
+    billing_header: bool = True
+    #: Top-level request members that must not reach it.
+    strip_fields: tuple[str, ...] = ()
+    #: Members of ``thinking`` that must not reach it.
+    strip_thinking_fields: tuple[str, ...] = ()
+    #: Members of ``output_config`` that must not reach it.
+    strip_output_config_fields: tuple[str, ...] = ()
+    #: Members of each tool definition that must not reach it.
+    strip_tool_fields: tuple[str, ...] = ()
+    #: Largest context of the provider's models in tokens where the price rows do not say, or ``None``.
+    context: int | None = None
+
+
+@attrs.frozen
+class Timeouts:
+    """Limits in seconds; ``None`` is no limit."""
+
+    #: TCP connect, and again the same for the TLS handshake.
+    connect: float = 5.0
+    tls: float = 5.0
+    #: From the request sent to the answer's head, of a streamed answer.
+    head: float | None = 30.0
+    #: From the request sent to the first content-bearing event, of a streamed answer.
+    first_content: float | None = 30.0
+    #: From the request sent to the head of an answer that is not streamed (it comes only when it is whole).
+    answer: float | None = 600.0
+    #: Between two reads once the answer has begun.
+    idle: float | None = 60.0
+    #: The whole attempt.
+    total: float | None = None
+
+
+@attrs.frozen
+class Limits:
+    """Client-side limits of one upstream; ``None`` is no limit."""
+
+    requests: float | None = None  # a minute
+    tokens: float | None = None  # a minute
+    concurrency: int | None = None  # exchanges under way
+
+
+@attrs.frozen
+class Pins:
+    """
+    Public-key pins (RFC 7469 §2.1.1: base64 of SHA-256 over the DER SubjectPublicKeyInfo).
+
+    :param mode: ``enforce``, ``report-only`` or ``off``.
+    :param sha256: base64 digests without the ``sha256/`` prefix; at least two unless ``mode`` is ``off``.
+    """
+
+    mode: str = "off"
+    sha256: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class TLS:
+    """
+    :param minimum: ``"1.3"`` or ``"1.2"``.
+    :param ca_file: a PEM file whose certificates are trusted beside the system's, or ``None``.
+    """
+
+    minimum: str = "1.3"
+    ca_file: str | None = None
+
+
+@attrs.frozen
+class UpstreamSettings:
+    """One configured account at a provider."""
+
+    id: str
+    provider: str
+    dialect: str = "anthropic"
+    #: Without a trailing slash and without ``/v1``: ``https://api.anthropic.com``.
+    base_url: str = ""
+    #: ``None`` where there is none (``auth: client``, or a mode that never uses it).
+    api_key: Secret | None = None
+    #: Where the key comes from: ``key`` (``api_key``) or ``client`` (the client's own credential, to this host only).
+    auth: str = "key"
+    #: How the key is sent: ``x-api-key`` or ``bearer``.
+    auth_style: str = "x-api-key"
+    #: Patterns (``*`` and ``?``; first match wins) to the model that exists there; no match: the name as it came.
+    models: tuple[tuple[str, str], ...] = ()
+    capabilities: Capabilities = Capabilities()
+    timeouts: Timeouts = Timeouts()
+    limits: Limits = Limits()
+    pins: Pins = Pins()
+    tls: TLS = TLS()
+    #: Path of the free probe at the host of ``base_url``; ``None``: connect only.
+    probe: str | None = "/v1/models"
+    #: Environment variable that holds its key, for messages.
+    key_variable: str | None = None
+    enabled: bool = True
+
+
+@attrs.frozen
+class Interactive:
+    """Parameters of the ``interactive`` strategy."""
+
+    #: 0 to 1: the share of middling requests (4–6) that try the cheap upstream first.
+    prefer_minimax: float = 0.8
+    #: US dollars that one request may be expected to cost at the strong upstream; ``None``: any.
+    cost_threshold: Decimal | None = None
+    #: ``low``, ``medium`` or ``high``: from which score on the strong upstream must answer (see routing/strategies.py).
+    quality_floor: str = "medium"
+    #: ``local`` (a pure function of the text) or ``claude`` (a small model is asked, with a deadline).
+    analyzer: str = "local"
+    #: Upstream and model that analyse where ``analyzer`` is ``claude``.
+    analyzer_upstream: str = "anthropic"
+    analyzer_model: str = "claude-haiku-4-5"
+    #: Seconds to wait for the analysis.
+    analyzer_deadline: float = 1.5
+
+
+@attrs.frozen
+class ModeSettings:
+    """
+    A named routing policy.
+
+    :param strategy: ``only``, ``fallback`` or ``interactive``.
+    :param upstreams: ids in order; for ``interactive`` the cheap one first, the strong one second.
+    :param retries: second tries at one upstream before the plan moves on.
+    :param retry_timeouts: whether a silent upstream is asked again (``False``: after a timeout the plan moves on).
+    :param retry_delay: seconds before a second try at the same upstream, with jitter.
+    """
+
+    name: str
+    strategy: str
+    upstreams: tuple[str, ...]
+    retries: int = 0
+    retry_timeouts: bool = True
+    retry_delay: float = 0.5
+    interactive: Interactive = Interactive()
+
+
+@attrs.frozen
+class PortSettings:
+    """
+    A listening port.
+
+    :param dynamic: its mode is meant to be switched at run time and is remembered over a restart.
+    :param commit: ``first-content`` (stream at once) or ``complete`` (hold the answer until it is whole).
+    :param locked: refuse to be switched.
+    :param token: gateway token that clients of this port must send, or ``None``.
+    """
+
+    port: int
+    mode: str
+    dynamic: bool = False
+    commit: str = "first-content"
+    locked: bool = False
+    token: Secret | None = None
+
+
+@attrs.frozen
+class BreakerSettings:
+    #: Consecutive failures of any kind that open the circuit.
+    failures: int = 5
+    #: Seconds the circuit stays open the first time; doubles up to ``open_at_most``, with jitter.
+    open_for: float = 30.0
+    open_at_most: float = 300.0
+    #: Consecutive 5xx after which the upstream is *degraded* (tried after healthy ones).
+    degraded_after: int = 3
+    #: Consecutive timeouts after which it is *down*.
+    down_after_timeouts: int = 5
+    #: Consecutive 429 without advice after which it is left alone for a while.
+    rate_limited_after: int = 2
+    #: Seconds of rest after such 429s when the provider gave no advice.
+    rate_limit_rest: float = 5.0
+    #: Seconds an account stays out after a money error or a bad key when the provider gave no time.
+    account_rest: float = 900.0
+
+
+@attrs.frozen
+class HealthSettings:
+    every: float = 30.0  # seconds; 0 turns the checker off
+    timeout: float = 10.0  # seconds for one check
+
+
+@attrs.frozen
+class AlertSettings:
+    webhook: Secret | None = None  # a URL; many carry a token in their path
+    timeout: float = 10.0  # seconds for one try
+    tries: int = 4
+    #: Seconds in which the same alert about the same upstream is sent once.
+    quiet: float = 300.0
+
+
+@attrs.frozen
+class LogSettings:
+    file: str = "~/.ai-router/logs/router.log"
+    level: str = "info"
+    format: str = "text"  # or json
+    rotate_bytes: int = 10 * 1024 * 1024
+    keep: int = 5
+
+
+@attrs.frozen
+class BudgetSettings:
+    per_hour: Decimal | None = None  # US dollars
+
+
+@attrs.frozen
+class FrontSettings:
+    """Limits of the front door."""
+
+    header_bytes: int = 64 * 1024
+    body_bytes: int = 32 * 1024 * 1024
+    exchanges: int = 1024  # under way at once, over all ports
+    header_seconds: float = 30.0  # for a whole head, once begun
+    body_seconds: float = 60.0  # without one byte of the body
+    keepalive_seconds: float = 120.0  # between two requests
+    ping_after: float = 10.0  # seconds of silence before the client of a stream gets a keep-alive
+    #: Names and addresses, beside the loopback ones, that a ``Host`` header may give.
+    hosts: tuple[str, ...] = ()
+    #: Web origins, beside loopback ones, that may send requests.
+    origins: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class AdminSettings:
+    """Perspective Broker: a unix socket in the state directory, and optionally loopback TCP with credentials."""
+
+    tcp_port: int | None = None
+    username: str = "admin"
+    password: Secret | None = None
+
+
+@attrs.frozen
+class DemoSettings:
+    """
+    The embedded stand-in providers.
+
+    :param pace: seconds between two streamed events.
+    :param faults: per provider (``anthropic``, ``minimax``) a fault specification, see :mod:`mportrouter.demo`.
+    """
+
+    pace: float = 0.02
+    faults: tuple[tuple[str, str], ...] = ()
+
+
+@attrs.frozen
+class Settings:
+    """Everything, validated whole."""
+
+    ports: Mapping[int, PortSettings] = attrs.field(factory=dict)
+    modes: Mapping[str, ModeSettings] = attrs.field(factory=dict)
+    upstreams: Mapping[str, UpstreamSettings] = attrs.field(factory=dict)
+    host: str = "127.0.0.1"
+    token: Secret | None = None  # gateway token for every port that has none of its own
+    breaker: BreakerSettings = BreakerSettings()
+    health: HealthSettings = HealthSettings()
+    budget: BudgetSettings = BudgetSettings()
+    alerts: AlertSettings = AlertSettings()
+    logs: LogSettings = LogSettings()
+    front: FrontSettings = FrontSettings()
+    admin: AdminSettings = AdminSettings()
+    state: str = "~/.ai-router/state"
+    drain: float = 60.0  # seconds that exchanges under way get when the process is told to stop
+    demo: DemoSettings | None = None
+    #: Price rows that override or add to the vendored ones: ``{model pattern: {"input": Decimal, …}}`` in $/M tokens.
+    prices: Mapping[str, Mapping[str, Decimal]] = attrs.field(factory=dict)
+    #: Where each setting that is not a default came from: ``{"ports.8787.mode": "flag --mode", …}``.
+    origins: Mapping[str, str] = attrs.field(factory=dict, eq=False)

@@ -1,0 +1,1 @@
+"""The front door: everything between an accepted connection and the relay."""
