@@ -1,0 +1,496 @@
+"""
+Embedded stand-ins for Anthropic and MiniMax on loopback, so that every mode, failover, cost and health can be seen with
+no key.
+
+They speak plain HTTP/1.1 through :mod:`twisted.web` (this module is imported only where they are asked for), refuse
+what the real ones refuse (:mod:`mportrouter.demo_rules`), answer by rule (:mod:`mportrouter.demo_script`) at a pace of
+``DemoSettings.pace`` seconds an event, MiniMax at half of it, and fail as told (:mod:`mportrouter.demo_faults`): at the
+start by ``DemoSettings.faults``, later by ``POST /__demo__/fault`` with ``{"fault": "…"}`` at a stand-in's own port.
+``GET /__demo__/state`` shows the fault in force and counts of requests and of answers that their client abandoned.
+Any key that is not empty is good.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import zlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import attrs
+from twisted.application import service
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IDelayedCall, IListeningPort, IReactorSocket, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request, Site
+
+from .demo_faults import HEALTHY, Fault, parse_fault
+from .demo_rules import Refusal, bad, check
+from .demo_script import MODELS, Answer, PromptCache, answer, count_tokens, event
+from .settings import DemoSettings
+
+#: Share of the configured pace, and the wait before the head in events, of each stand-in.
+_PACES = {"anthropic": (1.0, 6), "minimax": (0.5, 4)}
+_PATHS = {"anthropic": "", "minimax": "/anthropic"}
+
+_ERRORS = {
+    400: ("invalid_request_error", "The request is invalid."),
+    401: ("authentication_error", "invalid x-api-key"),
+    402: ("billing_error", "Your credit balance is too low."),
+    403: ("permission_error", "Your API key does not have permission to use the specified resource."),
+    404: ("not_found_error", "Not found"),
+    413: ("request_too_large", "Request exceeds the maximum size"),
+    429: ("rate_limit_error", "This request would exceed your rate limit."),
+    500: ("api_error", "Internal server error"),
+    503: ("api_error", "Service unavailable"),
+    504: ("timeout_error", "Request timed out"),
+    529: ("overloaded_error", "Overloaded"),
+}
+#: MiniMax's own types and the codes that stand at the end of its messages.
+_MINIMAX = {
+    400: ("bad_request_error", 2013),
+    401: ("authorized_error", 1004),
+    402: ("insufficient_balance_error", 1008),
+    404: ("not_found_error", 2013),
+    429: ("rate_limit_error", 1002),
+    500: ("api_error", 1000),
+    503: ("api_error", 1013),
+    529: ("overloaded_error", 1013),
+}
+_WEB_PAGE = b"<!DOCTYPE html><html><head><title>Just a moment</title></head><body>An edge said this.</body></html>"
+
+
+@attrs.define(slots=True, eq=False)
+class _Counts:
+    requests: int = 0
+    abandoned: int = 0
+
+
+class StandIn(Resource):
+    """
+    One stand-in provider as the leaf of a site.
+
+    :param clock: paces its streams.
+    :param provider: ``anthropic`` or ``minimax``.
+    :param pace: seconds between two events; 0: all at once.
+    :param fault: what goes wrong until it is told otherwise.
+    """
+
+    isLeaf = True
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime, provider: str, pace: float, fault: Fault = HEALTHY) -> None:
+        super().__init__()
+        share, self._lead = _PACES[provider]
+        self._clock = clock
+        self.provider = provider
+        self.fault = fault
+        self._pace = pace * share
+        self._cache = PromptCache()
+        self._counts = _Counts()
+
+    def render(self, request: Request) -> int:
+        path = (request.path or b"").decode("latin-1")
+        if path.startswith("/__demo__/"):
+            self._control(request, path)
+            return NOT_DONE_YET
+        self._counts.requests += 1
+        fault = self.fault
+        if request.method == b"POST":
+            self.fault = fault.struck()
+        elif not _strikes_reads(fault):
+            fault = HEALTHY
+        reply = _Reply(self._clock, request, self._pace, self._lead, fault, self._abandoned)
+        try:
+            self._answer(request, path.removeprefix(_PATHS[self.provider]), reply, fault)
+        except Refusal as refusal:
+            reply.whole(refusal.status, self._error(refusal.status, refusal.type, refusal.message))
+        return NOT_DONE_YET
+
+    def _abandoned(self) -> None:
+        self._counts.abandoned += 1
+
+    # ------------------------------------------------------------------------------------------------ answers
+
+    def _answer(self, request: Request, path: str, reply: _Reply, fault: Fault) -> None:
+        method = (request.method or b"").decode("latin-1")
+        self._authorise(request)
+        if method == "GET" and (path == "/v1/models" or path.startswith("/v1/models/")):
+            if not self._break(reply, fault):
+                reply.whole(200, self._models(path[len("/v1/models/") :]))
+            return
+        counting = path == "/v1/messages/count_tokens" and self.provider == "anthropic"
+        if path != "/v1/messages" and not counting:
+            raise Refusal(404, "not_found_error", "Not Found")
+        if method != "POST":
+            raise Refusal(405, "invalid_request_error", "Method Not Allowed")
+        body = _json(request)
+        betas = ",".join(request.requestHeaders.getRawHeaders("anthropic-beta", []))
+        check(self.provider, body, betas, request.requestHeaders.getRawHeaders("anthropic-version", [""])[0], counting)
+        if self._break(reply, fault):
+            return
+        if counting:
+            reply.whole(200, {"input_tokens": count_tokens(body)})
+            return
+        said = answer(self.provider, body, self._cache, self._counts.requests)
+        if body.get("stream") is True:
+            reply.stream(_events(said, fault, self._error_value(529)))
+        elif fault.kind in ("cut", "stall", "garbage-event", "error-event", "no-end"):
+            reply.broken(said.body(), fault.kind)
+        else:
+            reply.whole(200, said.message)
+
+    def _authorise(self, request: Request) -> None:
+        headers = request.requestHeaders
+        key = headers.getRawHeaders("x-api-key", [""])[0].strip()
+        bearer = headers.getRawHeaders("authorization", [""])[0]
+        token = bearer[7:].strip() if bearer.lower().startswith("bearer ") else ""
+        if not key and not token:
+            if self.provider == "anthropic":
+                raise Refusal(401, "authentication_error", "x-api-key header is required")
+            raise Refusal(
+                401,
+                "authorized_error",
+                "login fail: Please carry the API secret key in the 'Authorization' field of the request header",
+            )
+        if key and token and self.provider == "anthropic":
+            raise Refusal(401, "authentication_error", "two credentials: send x-api-key or Authorization, not both")
+
+    def _models(self, wanted: str) -> dict[str, Any]:
+        rows = MODELS[self.provider]
+        if self.provider == "minimax":
+            items = [{"id": id, "object": "model", "created": 1767225600, "owned_by": "minimax"} for id, _, _ in rows]
+            if not wanted:
+                return {"object": "list", "data": items}
+        else:
+            items = [
+                {"type": "model", "id": id, "display_name": name, "created_at": since, "max_input_tokens": 200_000}
+                | {"max_tokens": 64_000, "capabilities": None}
+                for id, name, since in rows
+            ]
+            if not wanted:
+                return {"data": items, "has_more": False, "first_id": rows[0][0], "last_id": rows[-1][0]}
+        for item in items:
+            if item["id"] == wanted:
+                return item
+        raise Refusal(404, "not_found_error", f"model: {wanted}")
+
+    # ------------------------------------------------------------------------------------------------ faults
+
+    def _break(self, reply: _Reply, fault: Fault) -> bool:
+        """Whether the fault makes an answer of its own, which is then under way."""
+        kind = fault.kind
+        if kind == "status":
+            headers = {} if fault.retry_after is None else {"retry-after": f"{fault.retry_after:g}"}
+            reply.whole(fault.number, self._error_value(fault.number), headers)
+        elif kind == "context":
+            raise bad("prompt is too long: 250000 tokens > 200000 maximum")
+        elif kind == "policy":
+            if self.provider == "minimax":
+                raise Refusal(400, "bad_request_error", "input new_sensitive (1026)")
+            raise bad("Output blocked by content filtering policy")
+        elif kind == "base-resp":
+            reply.whole(200, {"base_resp": {"status_code": fault.number, "status_msg": "stand-in fault"}})
+        elif kind == "html":
+            reply.page()
+        elif kind == "empty":
+            reply.empty()
+        elif kind in ("hang", "reset", "refuse", "hang-after-head"):
+            reply.nothing(kind)
+        else:
+            return False
+        return True
+
+    def _error_value(self, status: int) -> dict[str, Any]:
+        kind, message = _ERRORS.get(status, ("api_error", "stand-in fault"))
+        return self._error(status, kind, message)
+
+    def _error(self, status: int, kind: str, message: str) -> dict[str, Any]:
+        request_id = f"req_demo{self._counts.requests:08d}"
+        error: dict[str, Any] = {"type": kind, "message": message}
+        if self.provider == "minimax":
+            own, code = _MINIMAX.get(status, ("api_error", 1000))
+            ending = "" if message.endswith(")") else f" ({code})"
+            error = {"type": own, "message": message + ending, "http_code": str(status)}
+        return {"type": "error", "error": error, "request_id": request_id}
+
+    def _control(self, request: Request, path: str) -> None:
+        status = 404
+        value: dict[str, Any] = {"error": "no such control"}
+        if path == "/__demo__/state" and request.method == b"GET":
+            status, value = 200, {"fault": attrs.asdict(self.fault), **attrs.asdict(self._counts)}
+        elif path == "/__demo__/fault" and request.method == b"POST":
+            try:
+                asked = _json(request)
+                self.fault = parse_fault(asked["fault"])
+                status, value = 200, {"fault": attrs.asdict(self.fault)}
+                self._log.info("stand-in {provider}: fault {fault}", provider=self.provider, fault=asked["fault"])
+            except Refusal as refusal:
+                status, value = 400, {"error": refusal.message}
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                status, value = 400, {"error": str(error) or 'expected {"fault": "…"}'}
+        request.setResponseCode(status)
+        request.setHeader("content-type", "application/json")
+        request.write(json.dumps(value).encode() + b"\n")
+        request.finish()
+
+
+def _strikes_reads(fault: Fault) -> bool:
+    """
+    Whether a fault concerns ``GET /v1/models`` too: a provider that is short of capacity still lists its models, and a
+    fault that is counted is kept for messages.
+    """
+    if fault.times is not None:
+        return False
+    if fault.kind == "status":
+        return fault.number in (401, 403) or 500 <= fault.number <= 504
+    return fault.kind in ("", "hang", "reset", "refuse")
+
+
+def _json(request: Request) -> Any:
+    try:
+        return json.loads(request.content.read() if request.content else b"")
+    except (ValueError, RecursionError) as error:
+        raise bad("The request body is not valid JSON") from error
+
+
+def _events(said: Answer, fault: Fault, error: dict[str, Any]) -> tuple[list[bytes], str]:
+    """The events that go out, and how the stream ends: ``end``, ``cut`` or ``stall``."""
+    events = said.events()
+    kind, number = fault.kind, fault.number
+    if kind in ("cut", "stall"):
+        return events[:number], kind
+    if kind == "error-event":
+        return [*events[:number], event("error", error=error["error"], request_id=error["request_id"])], "end"
+    if kind == "garbage-event" and number <= len(events):
+        events[max(0, number - 1)] = b'event: content_block_delta\ndata: {"type": "content_blo\n\n'
+    elif kind == "no-end":
+        return events[:-1], "end"
+    return events, "end"
+
+
+class _Reply:
+    """One answer on its way: paced, and stopped when its client leaves."""
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        request: Request,
+        pace: float,
+        lead: int,
+        fault: Fault,
+        abandoned: Callable[[], None],
+    ) -> None:
+        self._clock = clock
+        self._request = request
+        self._pace = pace
+        self._wait = pace * lead + fault.delay
+        self._packed = fault.kind == "gzip"
+        self._abandoned = abandoned
+        self._gone = False
+        self._broken = False
+        self._next: IDelayedCall | None = None
+        request.notifyFinish().addErrback(self._left)
+
+    def _left(self, reason: Failure) -> None:
+        self._gone = True
+        if not self._broken:
+            self._abandoned()
+        if self._next is not None and self._next.active():
+            self._next.cancel()
+
+    def _later(self, delay: float, call: Callable[[], None]) -> None:
+        if delay > 0:
+            self._next = self._clock.callLater(delay, call)
+        else:
+            call()
+
+    def _head(self, status: int, content_type: str, headers: dict[str, str] | None = None) -> None:
+        request = self._request
+        request.setResponseCode(status)
+        request.setHeader("content-type", content_type)
+        for name, value in (headers or {}).items():
+            request.setHeader(name, value)
+        if self._packed:
+            request.setHeader("content-encoding", "gzip")
+
+    def _finish(self, body: bytes) -> None:
+        if self._packed:
+            packer = zlib.compressobj(wbits=31)
+            body = packer.compress(body) + packer.flush()
+        self._request.setHeader("content-length", str(len(body)))
+        self._request.write(body)
+        self._request.finish()
+
+    def whole(self, status: int, value: dict[str, Any], headers: dict[str, str] | None = None) -> None:
+        """An answer in one piece."""
+
+        def go() -> None:
+            self._head(
+                status, "application/json", {"request-id": value.get("request_id", "req_demo"), **(headers or {})}
+            )
+            self._finish(json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace"))
+
+        self._later(self._wait, go)
+
+    def page(self) -> None:
+        def go() -> None:
+            self._head(200, "text/html; charset=utf-8")
+            self._finish(_WEB_PAGE)
+
+        self._later(self._wait, go)
+
+    def empty(self) -> None:
+        def go() -> None:
+            self._packed = False
+            self._head(200, "application/json")
+            self._finish(b"")
+
+        self._later(self._wait, go)
+
+    def nothing(self, kind: str) -> None:
+        """Silence (``hang``), silence after the head, or a reset."""
+        if kind in ("reset", "refuse"):
+            self._later(self._wait, self._reset)
+        elif kind == "hang-after-head":
+
+            def go() -> None:
+                self._head(200, "text/event-stream; charset=utf-8")
+                self._request.write(b"")
+
+            self._later(self._wait, go)
+
+    def _reset(self) -> None:
+        self._broken = True
+        self._channel().abortConnection()
+
+    def _cut(self) -> None:
+        self._broken = True
+        self._channel().loseConnection()
+
+    def _channel(self) -> Any:
+        """The channel of this request; it is there as long as the client is."""
+        return self._request.channel
+
+    def broken(self, body: bytes, kind: str) -> None:
+        """An answer that is not streamed, of which only half comes; then the end or silence."""
+
+        def go() -> None:
+            self._head(200, "application/json")
+            self._request.setHeader("content-length", str(len(body)))
+            self._request.write(body[: len(body) // 2])
+            if kind != "stall":
+                self._cut()
+
+        self._later(self._wait, go)
+
+    def stream(self, plan: tuple[Iterable[bytes], str]) -> None:
+        """A stream of events at this stand-in's pace."""
+        events, ending = plan
+        packer = zlib.compressobj(wbits=31) if self._packed else None
+        left = iter(events)
+
+        def begin() -> None:
+            self._head(200, "text/event-stream; charset=utf-8", {"cache-control": "no-cache", "request-id": "req_demo"})
+            self._request.write(b"")
+            step()
+
+        def step() -> None:
+            for data in left:
+                if packer is not None:
+                    data = packer.compress(data) + packer.flush(zlib.Z_SYNC_FLUSH)
+                self._request.write(data)
+                if self._gone:
+                    return
+                if self._pace > 0:
+                    self._later(self._pace, step)
+                    return
+            if ending == "cut":
+                self._cut()
+            elif ending == "end":
+                if packer is not None:
+                    self._request.write(packer.flush())
+                self._request.finish()
+
+        self._later(self._wait, begin)
+
+
+class _StandInSite(Site):
+    """Refuses connections as they come where the fault says so."""
+
+    noisy = False
+
+    def __init__(self, stand_in: StandIn, reactor: Any) -> None:
+        super().__init__(stand_in, reactor=reactor)
+        self._stand_in = stand_in
+        self.displayTracebacks = False
+
+    def buildProtocol(self, addr: Any) -> HTTPChannel | None:  # type: ignore[override]
+        if self._stand_in.fault.kind == "refuse":
+            self._stand_in.fault = self._stand_in.fault.struck()
+            return None
+        return super().buildProtocol(addr)
+
+    def log(self, request: Any) -> None:
+        """No access log of its own: the router's tells what was asked."""
+
+
+def _reserve() -> socket.socket:
+    """A loopback socket that already listens, so that its port is known before the reactor runs."""
+    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    bound.bind(("127.0.0.1", 0))
+    bound.listen(128)
+    bound.setblocking(False)
+    return bound
+
+
+class DemoProviders(service.MultiService):
+    """
+    Both stand-ins as one service.
+
+    The ports are reserved at construction with plain sockets and taken over by the reactor when the service starts: the
+    addresses are known to whoever composes the upstreams, and a fork into the background in between does no harm.
+
+    :param reactor: listens and tells the time.
+    :param demo: pace and faults.
+    :param reserve: gives a listening socket.
+    :raises ValueError: a fault specification that is none.
+    """
+
+    def __init__(self, reactor: Any, demo: DemoSettings, reserve: Callable[[], socket.socket] = _reserve) -> None:
+        super().__init__()
+        self.setName("demo")
+        self._reactor = reactor
+        faults = dict(demo.faults)
+        self.stand_ins = {
+            name: StandIn(IReactorTime(reactor), name, demo.pace, parse_fault(faults.get(name, "off")))
+            for name in _PACES
+        }
+        self._sockets = {name: reserve() for name in self.stand_ins}
+        #: Base URLs, as ``base_url`` of an upstream.
+        self.addresses = {
+            name: f"http://127.0.0.1:{bound.getsockname()[1]}{_PATHS[name]}" for name, bound in self._sockets.items()
+        }
+        self._ports: list[IListeningPort] = []
+
+    def startService(self) -> None:
+        super().startService()
+        for name, bound in self._sockets.items():
+            site = _StandInSite(self.stand_ins[name], self._reactor)
+            port = IReactorSocket(self._reactor).adoptStreamPort(bound.fileno(), socket.AF_INET, site)  # type: ignore[arg-type]
+            self._ports.append(port)
+            bound.close()
+        self._sockets = {}
+
+    def stopService(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        ports, self._ports = self._ports, []
+        for port in ports:
+            await maybeDeferred(port.stopListening)
+        await maybeDeferred(super().stopService)
