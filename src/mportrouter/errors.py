@@ -7,6 +7,7 @@ Dialects turn these into their own error shapes; nothing else in the house write
 from __future__ import annotations
 
 import enum
+import math
 
 import attrs
 
@@ -106,6 +107,24 @@ class RouterError(Exception):
     def should_retry(self) -> bool | None:
         """``False`` where a client must not ask again by itself (``x-should-retry: false``), ``None``: no advice."""
         return False if self.kind in (Kind.UNAUTHENTICATED, Kind.NOT_SUPPORTED, Kind.FORBIDDEN) else None
+
+    def headers(self, request_id: str) -> list[tuple[bytes, bytes]]:
+        """
+        The fields of the error answer: what it is, whose it is, when to come back.
+
+        :param request_id: names the exchange in the log.
+        """
+        fields = [
+            (b"content-type", b"application/json"),
+            (b"request-id", request_id.encode("ascii", "replace")),
+            (b"x-mportrouter-error", self.kind.value.encode("ascii")),
+        ]
+        if self.retry_after is not None:
+            # RFC 9110 §10.2.3 knows whole seconds only; half a second of patience must not become none.
+            fields.append((b"retry-after", b"%d" % max(1, math.ceil(self.retry_after))))
+        if self.should_retry is False:
+            fields.append((b"x-should-retry", b"false"))
+        return fields
 
 
 @attrs.frozen

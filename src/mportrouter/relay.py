@@ -1,0 +1,683 @@
+"""
+Carries one exchange through its plan: attempt, gate, commit, relay, record.
+
+An :class:`Exchange` is the sink of every upstream call it makes, one call at a time. Before *commit* a failure moves to the
+next attempt and the client sees nothing of it (a stream that waits long gets keep-alive events); after commit nothing
+is hidden. Plain callbacks and one timer an exchange: this is the path every byte takes.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any, Callable, Iterable, Mapping, Protocol
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from zope.interface import implementer
+
+from .errors import Kind, RouterError, Verdict
+from .interfaces import Ending, Headers, IAnswerReader, ICall, IDialect, IPermit, IResponseSink, Look, Prepared, Target
+from .records import AttemptRecord, ExchangeRecord
+from .routing.policy import Attempt, Plan
+from .settings import ModeSettings, Timeouts
+from .verdicts import classify
+from .web.http1 import Request
+
+#: Fields that belong to one connection (RFC 9110 §7.6.1) or to the provider's own site, and never reach the client.
+NOT_FORWARDED = frozenset(
+    [
+        b"connection",
+        b"keep-alive",
+        b"proxy-connection",
+        b"proxy-authenticate",
+        b"transfer-encoding",
+        b"te",
+        b"trailer",
+        b"upgrade",
+        b"content-length",
+        b"set-cookie",
+        b"strict-transport-security",
+        b"alt-svc",
+    ]
+)
+#: Bytes of an error body that are kept: every provider's fits many times over.
+ERROR_BODY_LIMIT = 1024 * 1024
+#: Bytes that a port with ``commit: complete`` holds before it gives up holding.
+HOLD_LIMIT = 32 * 1024 * 1024
+#: Attempts of one exchange, all upstreams together.
+ATTEMPT_BUDGET = 6
+#: Seconds that a router-made 503 advises where nobody said anything better.
+RETRY_ADVICE = 5.0
+
+
+class RelayUpstream(Protocol):
+    """What the relay needs of a :class:`mportrouter.upstream.Upstream`."""
+
+    id: str
+    provider_name: str
+    in_flight: int
+    circuit: Any
+    settings: Any
+
+    def send(
+        self, method: bytes, path: bytes, query: bytes, client_headers: Headers, body: bytes, sink: object
+    ) -> ICall: ...
+
+
+def forwarded(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """The fields of an upstream's answer that the client gets, in their order."""
+    return [field for field in headers if field[0] not in NOT_FORWARDED]
+
+
+def header_text(text: str) -> bytes:
+    """``text`` as a header value: one line of printable ASCII, at most 300 bytes."""
+    return text.encode("ascii", "replace").replace(b"\r", b" ").replace(b"\n", b" ")[:300]
+
+
+@implementer(IResponseSink)
+class Exchange:
+    """
+    One request and its answer.
+
+    :param clock: tells and waits.
+    :param request: the client's request; its answer is written here.
+    :param dialect: both sides' dialect.
+    :param look: what routing saw of the body.
+    :param plan: the attempts, in order.
+    :param mode: the policy the plan was made under (its retries).
+    :param upstreams: the upstreams of the configuration that this exchange began under.
+    :param target: makes the :class:`~mportrouter.interfaces.Target` of an attempt.
+    :param context: tokens that an attempt's model takes, or ``None`` where unknown.
+    :param record: filled and handed to ``done`` at the end.
+    :param done: called once, when everything is over.
+    :param hold: keep the answer until it is whole (``commit: complete``).
+    :param ping_after: seconds of silence before the client of a stream gets a keep-alive.
+    """
+
+    __slots__ = (
+        "_attempt",
+        "_attempts",
+        "_began",
+        "_body",
+        "_call",
+        "_clock",
+        "_collected",
+        "_collecting",
+        "_committed",
+        "_context",
+        "_dialect",
+        "_done",
+        "_error_headers",
+        "_failures",
+        "_headers",
+        "_held",
+        "_held_size",
+        "_hold",
+        "_in_flight",
+        "_index",
+        "_last",
+        "_limits",
+        "_look",
+        "_mode",
+        "_needs_context",
+        "_over",
+        "_permit",
+        "_ping_after",
+        "_pinged",
+        "_plan",
+        "_prepared",
+        "_random",
+        "_reader",
+        "_request",
+        "_retries",
+        "_sent",
+        "_status",
+        "_stream",
+        "_target",
+        "_timer",
+        "_upstream",
+        "_upstreams",
+        "_waiting_since",
+        "record",
+    )
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        request: Request,
+        dialect: IDialect,
+        look: Look,
+        plan: Plan,
+        mode: ModeSettings,
+        upstreams: Mapping[str, Any],
+        target: Callable[[Attempt], Target],
+        context: Callable[[Attempt], int | None],
+        record: ExchangeRecord,
+        done: Callable[["Exchange"], None],
+        hold: bool = False,
+        ping_after: float = 10.0,
+        random: Callable[[], float] = random.random,
+    ) -> None:
+        self._clock = clock
+        self._request = request
+        self._dialect = dialect
+        self._look = look
+        self._plan = plan
+        self._mode = mode
+        self._upstreams = upstreams
+        self._target = target
+        self._context = context
+        self.record = record
+        self._done = done
+        self._hold = hold
+        self._ping_after = ping_after
+        self._random = random
+        self._began = self._last = self._sent = self._waiting_since = clock.seconds()
+        self._index = -1
+        self._in_flight = False
+        self._attempts = 0
+        self._retries = 0
+        self._failures: list[tuple[str, Verdict]] = []
+        self._needs_context: int | None = None
+        self._prepared: Prepared | None = None
+        self._attempt: Attempt | None = None
+        self._upstream: Any = None
+        self._permit: IPermit | None = None
+        self._call: ICall | None = None
+        self._timer: IDelayedCall | None = None
+        self._reader: IAnswerReader | None = None
+        self._limits = Timeouts()
+        self._held: list[bytes] = []
+        self._held_size = 0
+        self._collecting = False
+        self._collected: list[bytes] = []
+        self._error_headers: list[tuple[bytes, bytes]] = []
+        self._body = b""
+        self._status = 0
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._stream = False
+        self._committed = False
+        self._pinged = False
+        self._over = False
+
+    # ------------------------------------------------------------------------------------------- the plan's walk
+
+    def start(self) -> None:
+        """Begin with the plan's first attempt. Everything else happens in callbacks."""
+        self._request.on_gone = self._gone
+        self._advance()
+
+    def _advance(self) -> None:
+        """Go to the next attempt of the plan that may be made now."""
+        attempts = self._plan.attempts
+        while True:
+            self._index += 1
+            if self._index >= len(attempts) or self._attempts >= ATTEMPT_BUDGET:
+                self._exhausted()
+                return
+            attempt = attempts[self._index]
+            if self._needs_context is not None and (self._context(attempt) or 0) <= self._needs_context:
+                continue
+            self._attempt = attempt
+            self._upstream = self._upstreams[attempt.upstream]
+            self._retries = self._mode.retries
+            self._prepared = None
+            if self._try():
+                return
+
+    def _try(self) -> bool:
+        """
+        Make the current attempt.
+
+        :returns: ``False`` where the circuit or a limit refuses it.
+        """
+        attempt, upstream = self._attempt, self._upstream
+        assert attempt is not None
+        concurrency = upstream.settings.limits.concurrency
+        if concurrency is not None and upstream.in_flight >= concurrency:
+            self._skip(Verdict(Kind.BUSY, f"all of its {concurrency} places are taken", retry_after=1.0))
+            return False
+        permit = upstream.circuit.permit(attempt.model)
+        if not IPermit.providedBy(permit):
+            self._skip(Verdict(permit.kind, permit.reason, retry_after=permit.retry_after))
+            return False
+        self._permit = permit
+        self._reader = None
+        self._collecting = False
+        self._collected = []
+        self._held = []
+        self._held_size = 0
+        try:
+            if self._prepared is None:
+                self._prepared = self._dialect.prepare(self._request.body, self._look, self._target(attempt))
+        except RouterError as error:
+            permit.release()
+            self._permit = None
+            self._refuse(error)
+            return True
+        self._attempts = serial = self._attempts + 1
+        self._limits = upstream.settings.timeouts
+        self._sent = self._clock.seconds()
+        self._in_flight = True
+        upstream.in_flight += 1
+        request = self._request
+        call = upstream.send(request.method, b"/v1/messages", request.query, request.headers, self._prepared.body, self)
+        if self._attempts == serial and self._in_flight:
+            self._call = call
+            self._arm()
+        return True
+
+    def _skip(self, verdict: Verdict) -> None:
+        """Note that the current attempt was refused by the router's own judgement."""
+        assert self._attempt is not None
+        self._failures.append((self._attempt.upstream, verdict))
+        self._note(verdict, 0.0)
+
+    def _note(self, verdict: Verdict, seconds: float) -> None:
+        assert self._attempt is not None
+        self.record.failed.append(
+            AttemptRecord(
+                self._attempt.upstream,
+                self._attempt.model,
+                verdict.kind.value,
+                verdict.status,
+                verdict.message,
+                seconds * 1000.0,
+            )
+        )
+
+    def _release_call(self) -> None:
+        """The upstream call is over, or is ended here and now."""
+        self._call = None
+        if self._in_flight:
+            self._in_flight = False
+            self._upstream.in_flight -= 1
+
+    def _abort_call(self) -> None:
+        call = self._call
+        self._release_call()
+        if call is not None:
+            call.abort()
+
+    def _failed(self, verdict: Verdict) -> None:
+        """The current attempt has failed before commit; its call is over."""
+        attempt, permit = self._attempt, self._permit
+        assert attempt is not None and permit is not None
+        self._permit = None
+        permit.failure(verdict)
+        self._failures.append((attempt.upstream, verdict))
+        self._note(verdict, self._clock.seconds() - self._sent)
+        if not verdict.move_on and verdict.kind is not Kind.CONTEXT:
+            self._give_up(verdict)
+            return
+        if verdict.kind is Kind.CONTEXT:
+            self._needs_context = self._context(attempt) or 0
+            if not any((self._context(other) or 0) > self._needs_context for other in self._rest()):
+                self._give_up(verdict)
+                return
+        elif (
+            verdict.retry_same
+            and self._retries > 0
+            and self._attempts < ATTEMPT_BUDGET
+            and (verdict.kind is not Kind.TIMEOUT or self._mode.retry_timeouts)
+            and (verdict.retry_after is None or not self._rest())
+        ):
+            self._retries -= 1
+            delay = self._mode.retry_delay * (0.75 + 0.5 * self._random())
+            if verdict.retry_after is not None:
+                delay = max(delay, verdict.retry_after)
+            if delay <= max(2.0, self._mode.retry_delay * 2):
+                self._disarm()
+                self._timer = self._clock.callLater(delay, self._retry)
+                return
+        self._advance()
+
+    def _rest(self) -> tuple[Attempt, ...]:
+        return tuple(self._plan.attempts[self._index + 1 :])
+
+    def _retry(self) -> None:
+        self._timer = None
+        if not self._try():
+            self._advance()
+
+    # ------------------------------------------------------------------------------------------- the sink
+
+    def response(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        self._status = status
+        self._headers = headers
+        if not 200 <= status < 300:
+            self._collecting = True
+            return
+        kind = encoding = b""
+        for name, value in headers:
+            if name == b"content-type":
+                kind = value
+            elif name == b"content-encoding":
+                encoding = value.strip().lower()
+        attempt = self._attempt
+        assert attempt is not None
+        self._stream = kind[:17].lower() == b"text/event-stream"
+        if encoding == b"identity":
+            encoding = b""
+        self._reader = self._dialect.reader(self._stream, encoding, self._target(attempt))
+
+    def data(self, data: bytes) -> None:
+        reader = self._reader
+        if self._committed:
+            assert reader is not None
+            self._last = self._clock.seconds()
+            out = reader.feed(data)
+            if out:
+                self._request.write(out)
+            return
+        if reader is None:
+            self._collect(data)
+            return
+        self._last = self._clock.seconds()
+        out = reader.feed(data)
+        if out:
+            self._held.append(out)
+            self._held_size += len(out)
+        state = reader.state
+        if state == "content":
+            # A whole JSON answer is "content" only when it got too large to hold; a stream, at its first content.
+            if not self._hold or self._held_size > HOLD_LIMIT:
+                self._commit()
+        elif state == "error":
+            self._abort_call()
+            self._failed(reader.verdict)
+
+    def _collect(self, data: bytes) -> None:
+        if self._held_size < ERROR_BODY_LIMIT:
+            self._collected.append(data)
+            self._held_size += len(data)
+
+    def end(self, failure: Exception | None) -> None:
+        self._release_call()
+        verdict: Verdict | None = getattr(failure, "verdict", None)
+        if failure is not None and verdict is None:
+            verdict = Verdict(Kind.NETWORK, str(failure) or type(failure).__name__, retry_same=True)
+        if self._committed:
+            self._end_committed(verdict)
+        elif self._collecting:
+            if verdict is None or self._collected:
+                self._body = b"".join(self._collected)
+                self._error_headers = self._headers
+                self._failed(classify(self._status, self._headers, self._body, self.record.at))
+            else:
+                self._failed(verdict)
+        elif verdict is not None or self._reader is None:
+            self._failed(verdict or Verdict(Kind.GARBAGE, "the upstream ended without an answer", retry_same=True))
+        else:
+            self._end_held()
+
+    def _end_held(self) -> None:
+        """The whole answer is here and nothing of it has gone out."""
+        reader = self._reader
+        assert reader is not None
+        rest, ending = reader.finish()
+        if rest:
+            self._held.append(rest)
+        trouble = reader.verdict if reader.state == "error" else ending.error
+        if trouble is None and self._pinged and not self._stream:
+            trouble = Verdict(Kind.GARBAGE, "a stream was asked for and none came", status=self._status)
+        if trouble is None and not ending.complete:
+            trouble = Verdict(Kind.CUT, "the answer ended before it was whole", retry_same=True, status=self._status)
+        if trouble is not None:
+            self._failed(trouble)
+            return
+        self._succeed()
+        self.record.first_milliseconds = (self._clock.seconds() - self._began) * 1000.0
+        body = b"".join(self._held)
+        self._held = []
+        if self._pinged:
+            self._request.finish(body)
+        else:
+            self._request.respond(self._status, self._answer_headers(), body)
+        self._finish("ok", ending)
+
+    # ------------------------------------------------------------------------------------------- commit and after
+
+    def _succeed(self) -> None:
+        permit, self._permit = self._permit, None
+        if permit is not None:
+            permit.success()
+
+    def _answer_headers(self) -> list[tuple[bytes, bytes]]:
+        headers = forwarded(self._headers)
+        headers.extend(self._own_headers())
+        return headers
+
+    def _own_headers(self) -> Iterable[tuple[bytes, bytes]]:
+        prepared = self._prepared
+        yield b"x-mportrouter-mode", header_text(self._mode.name)
+        if self._attempt is not None and not (self._pinged and not self._committed):
+            yield b"x-mportrouter-upstream", header_text(self._attempt.upstream)
+        yield b"x-mportrouter-attempts", b"%d" % self._attempts
+        if self._plan.decision:
+            yield b"x-mportrouter-decision", header_text(self._plan.decision)
+        if prepared is not None and prepared.dropped:
+            yield b"x-mportrouter-dropped", header_text(", ".join(prepared.dropped))
+
+    def _commit(self) -> None:
+        """The first content is here: from now on everything goes to the client as it comes."""
+        self._succeed()
+        self._committed = True
+        self.record.first_milliseconds = (self._clock.seconds() - self._began) * 1000.0
+        held, self._held = b"".join(self._held), []
+        if self._pinged:
+            self._request.write(held)
+        else:
+            self._request.start(self._status, self._answer_headers(), None, held)
+        call = self._call
+        if call is not None and not self._over:
+            self._request.throttle(call.transport)
+
+    def _end_committed(self, verdict: Verdict | None) -> None:
+        reader = self._reader
+        assert reader is not None
+        rest, ending = reader.finish()
+        if verdict is None and ending.complete and ending.error is None:
+            self._request.finish(rest)
+            self._finish("ok", ending)
+            return
+        if ending.error is not None:
+            # The provider's own error event is among the bytes: it is the client's notice.
+            self._blame(ending.error)
+            self._request.finish(rest)
+            self._finish("cut", ending, ending.error.message)
+            return
+        self._cut(verdict or Verdict(Kind.CUT, "the stream ended without its final event", retry_same=True), rest, ending)
+
+    def _cut(self, verdict: Verdict, rest: bytes, ending: Ending) -> None:
+        """Show the client that the answer is broken."""
+        self._blame(verdict)
+        if self._stream:
+            assert self._attempt is not None
+            error = RouterError(
+                Kind.TIMEOUT if verdict.kind is Kind.TIMEOUT else Kind.CUT,
+                f"the answer of {self._attempt.upstream} broke off: {verdict.message}. What came so far is not the whole.",
+            )
+            # The blank lines end an event that was cut in its middle; between two events they mean nothing.
+            self._request.finish(rest + b"\n\n" + self._dialect.error_event(error, self.record.request_id))
+        else:
+            self._request.abort()
+        self._finish("cut", ending, verdict.message)
+
+    def _blame(self, verdict: Verdict) -> None:
+        """Tell the circuit of a failure after commit, when the attempt's own permit is settled."""
+        assert self._attempt is not None
+        self._note(verdict, self._clock.seconds() - self._sent)
+        permit = self._upstream.circuit.permit(self._attempt.model)
+        if IPermit.providedBy(permit):
+            permit.failure(verdict)
+
+    # ------------------------------------------------------------------------------------------- ends without an answer
+
+    def _give_up(self, verdict: Verdict) -> None:
+        """The last failure is what the client gets: the provider's own answer, where there is one."""
+        if verdict.status is not None and self._collecting and not self._pinged:
+            self.record.error = verdict.message
+            headers = forwarded(self._error_headers)
+            headers.extend(self._own_headers())
+            self._request.respond(self._status, headers, self._body)
+            self._finish("error", None, verdict.message)
+            return
+        assert self._attempt is not None
+        self._refuse(
+            RouterError(
+                verdict.kind,
+                f"{self._attempt.upstream} failed: {verdict.message}",
+                retry_after=verdict.retry_after,
+                status=verdict.status if verdict.status is not None and verdict.status >= 400 else None,
+            )
+        )
+
+    def _exhausted(self) -> None:
+        """No attempt is left."""
+        failures = self._failures
+        if not failures:
+            self._refuse(RouterError(Kind.UNAVAILABLE, "no upstream of this mode can take the request", RETRY_ADVICE))
+            return
+        names = dict.fromkeys(name for name, _ in failures)
+        tried = [verdict for _, verdict in failures]
+        if len(names) == 1 and self._attempts > 0:
+            # The provider's own words, rather than that its circuit has opened meanwhile.
+            answered = [verdict for verdict in tried if verdict.status is not None]
+            self._give_up(answered[-1] if answered else tried[-1])
+            return
+        # The last word of each upstream, in the order they were asked.
+        last = {name: verdict for name, verdict in failures}
+        reasons = "; ".join(f"{name}: {_in_words(verdict)}" for name, verdict in last.items())
+        waits = [verdict.retry_after for verdict in last.values() if verdict.retry_after is not None]
+        advice = max(1.0, min(waits)) if waits else RETRY_ADVICE
+        if all(verdict.kind is Kind.RATE for verdict in last.values()):
+            error = RouterError(Kind.RATE, f"rate-limited everywhere: {reasons}", advice)
+        else:
+            error = RouterError(Kind.UNAVAILABLE, f"no upstream answered: {reasons}", advice)
+        self._refuse(error)
+
+    def _refuse(self, error: RouterError) -> None:
+        """Answer with an error of the router's own."""
+        record = self.record
+        if self._pinged:
+            self._request.finish(self._dialect.error_event(error, record.request_id))
+        else:
+            headers = error.headers(record.request_id)
+            headers.extend(self._own_headers())
+            self._status = error.status
+            self._request.respond(error.status, headers, self._dialect.error_body(error, record.request_id))
+        self._status = error.status
+        self._finish("error", None, error.message)
+
+    def _gone(self) -> None:
+        """The client has left: stop the spending now."""
+        if self._over:
+            return
+        self._abort_call()
+        permit, self._permit = self._permit, None
+        if permit is not None:
+            permit.release()
+        reader = self._reader
+        self._finish("gone", reader.finish()[1] if reader is not None else None, "the client left")
+
+    def _finish(self, outcome: str, ending: Ending | None, error: str = "") -> None:
+        if self._over:
+            return
+        self._over = True
+        self._disarm()
+        self._request.on_gone = None
+        record = self.record
+        record.outcome = outcome
+        record.error = error
+        record.attempts = self._attempts
+        record.status = self._status
+        attempt, upstream = self._attempt, self._upstream
+        if attempt is not None and upstream is not None:
+            record.upstream = attempt.upstream
+            record.provider = upstream.provider_name
+            record.model = attempt.model
+        if ending is not None:
+            record.usage = ending.usage
+        record.milliseconds = (self._clock.seconds() - self._began) * 1000.0
+        self._done(self)
+
+    # ------------------------------------------------------------------------------------------- time
+
+    def _disarm(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
+
+    def _arm(self) -> None:
+        """Wake up at the next moment at which anything can be due. Later activity is looked at then, not here."""
+        self._disarm()
+        due = self._due()
+        if due is not None:
+            self._timer = self._clock.callLater(max(0.0, due - self._clock.seconds()), self._tick)
+
+    def _deadlines(self) -> list[tuple[float, str]]:
+        """Each moment at which the attempt has taken too long, and in which respect."""
+        limits, moments = self._limits, []
+        if self._call is None:
+            return []
+        reader, sent = self._reader, self._sent
+        begun = reader is not None or self._collecting
+        if not begun:
+            limit = limits.head if self._look.stream else limits.answer
+            if limit is not None:
+                moments.append((sent + limit, f"no answer within {limit:g} s"))
+        if self._look.stream and not self._committed and (reader is None or reader.state == "hold"):
+            if limits.first_content is not None:
+                moments.append((sent + limits.first_content, f"no content within {limits.first_content:g} s"))
+        elif begun and limits.idle is not None:
+            moments.append((max(self._last, sent) + limits.idle, f"nothing came for {limits.idle:g} s"))
+        if limits.total is not None:
+            moments.append((sent + limits.total, f"not finished within {limits.total:g} s"))
+        return moments
+
+    def _due(self) -> float | None:
+        moments = [moment for moment, _ in self._deadlines()]
+        if self._look.stream and not self._committed:
+            moments.append(self._waiting_since + self._ping_after)
+        return min(moments, default=None)
+
+    def _tick(self) -> None:
+        self._timer = None
+        now = self._clock.seconds()
+        for moment, what in self._deadlines():
+            if now >= moment:
+                self._timed_out(what)
+                return
+        if self._look.stream and not self._committed and now >= self._waiting_since + self._ping_after:
+            self._ping()
+        self._arm()
+
+    def _ping(self) -> None:
+        """Tell the client of a stream that somebody is still there. The first one commits to status 200, no more."""
+        self._waiting_since = self._clock.seconds()
+        if self._pinged:
+            self._request.write(self._dialect.ping)
+            return
+        self._pinged = True
+        headers = [
+            (b"content-type", b"text/event-stream; charset=utf-8"),
+            (b"cache-control", b"no-cache"),
+            (b"request-id", self.record.request_id.encode("ascii")),
+        ]
+        headers.extend(self._own_headers())
+        self._request.start(200, headers, None, self._dialect.ping)
+
+    def _timed_out(self, what: str) -> None:
+        verdict = Verdict(Kind.TIMEOUT, what, retry_same=True)
+        reader = self._reader
+        self._abort_call()
+        if self._committed:
+            assert reader is not None
+            rest, ending = reader.finish()
+            self._cut(verdict, rest, ending)
+        else:
+            self._failed(verdict)
+
+
+def _in_words(verdict: Verdict) -> str:
+    return f"{verdict.message} (HTTP {verdict.status})" if verdict.status is not None else verdict.message

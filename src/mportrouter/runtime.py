@@ -1,0 +1,142 @@
+"""
+One configuration in force: its settings, its upstreams, its prices, and the plans made under it.
+
+A reload builds a new :class:`Runtime` and swaps it in; an exchange keeps the one it began under to its end.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any, Mapping
+
+import attrs
+
+from .interfaces import Look, Target
+from .pricing import PriceBook, claude_equivalent
+from .records import ExchangeRecord, Usage
+from .routing.complexity import Score
+from .routing.policy import Attempt, Facts, Plan, UpstreamView, plan
+from .settings import ModeSettings, Settings
+from .tokens import estimate_tokens
+from .upstream import Upstream
+
+_PLANS = 1024  # plans that are remembered
+
+
+@attrs.define(eq=False)
+class Runtime:
+    """
+    :param upstreams: by id; the same objects as before a reload where their settings did not change.
+    """
+
+    settings: Settings
+    upstreams: Mapping[str, Upstream]
+    prices: PriceBook
+    _plans: dict[tuple[Any, ...], Plan] = attrs.field(factory=dict, init=False)
+    _targets: dict[tuple[str, str], Target] = attrs.field(factory=dict, init=False)
+
+    def mode(self, name: str) -> ModeSettings:
+        """:raises KeyError: for a name that the configuration does not have."""
+        return self.settings.modes[name]
+
+    def target(self, attempt: Attempt) -> Target:
+        """Whom a body for ``attempt`` is prepared for."""
+        key = (attempt.upstream, attempt.model)
+        target = self._targets.get(key)
+        if target is None:
+            upstream = self.upstreams[attempt.upstream]
+            target = Target(upstream.provider_name, attempt.model, upstream.capabilities)
+            if len(self._targets) < _PLANS:
+                self._targets[key] = target
+        return target
+
+    def context(self, attempt: Attempt) -> int | None:
+        """Tokens that the attempt's model takes, or ``None`` where unknown."""
+        upstream = self.upstreams[attempt.upstream]
+        return self.prices.context(upstream.provider_name, attempt.model) or upstream.capabilities.context
+
+    def plan(self, mode: ModeSettings, look: Look, over_budget: bool) -> Plan:
+        """
+        The plan of a mode that decides without reading the text.
+
+        The same facts and the same state of the circuits give the same plan, so it is remembered.
+        """
+        model = look.model
+        upstreams = self.upstreams
+        state = []
+        for id in mode.upstreams:
+            upstream = upstreams[id]
+            state.append(upstream.circuit.rank(model) if upstream.enabled else -1)
+        key = (mode, model, look.needs, over_budget, *state)
+        found = self._plans.get(key)
+        if found is None:
+            found = self._plan(mode, look, over_budget, None, "", 0)
+            if len(self._plans) >= _PLANS:
+                self._plans.clear()
+            self._plans[key] = found
+        return found
+
+    def plan_for_score(
+        self, mode: ModeSettings, look: Look, over_budget: bool, score: Score, share_key: str
+    ) -> Plan:
+        """
+        The plan of an interactive mode.
+
+        :param score: the task's complexity.
+        :param share_key: what the share between the upstreams is decided by; the same key, the same side.
+        """
+        return self._plan(mode, look, over_budget, score, share_key, estimate_tokens(look.size))
+
+    def _plan(
+        self, mode: ModeSettings, look: Look, over_budget: bool, score: Score | None, share_key: str, tokens: int
+    ) -> Plan:
+        facts = Facts(
+            mode=mode.name,
+            model=look.model,
+            stream=look.stream,
+            needs=look.needs,
+            estimated_tokens=tokens,
+            max_output=look.max_output,
+            score=score,
+            share_key=share_key,
+        )
+        views = [self._view(id, look, tokens) for id in mode.upstreams]
+        return plan(mode, facts, views, over_budget, self.settings.budget.per_hour)
+
+    def _view(self, id: str, look: Look, tokens: int) -> UpstreamView:
+        upstream = self.upstreams[id]
+        model = upstream.model_for(look.model)
+        limit = upstream.settings.limits.concurrency
+        cost = None
+        if tokens:
+            # An answer is seldom a quarter of what a client allows, and nearly never more than a few thousand tokens.
+            output = min((look.max_output or 4096) // 4, 4096)
+            cost = self.prices.cost(upstream.provider_name, model, Usage(input=tokens, output=output), 0.0)
+        return UpstreamView(
+            id=id,
+            provider=upstream.provider_name,
+            capabilities=upstream.capabilities,
+            rank=upstream.circuit.rank(model),
+            load=upstream.in_flight / limit if limit else 0.0,
+            model=model,
+            context=self.context(Attempt(id, model, "")),
+            enabled=upstream.enabled,
+            cost=cost,
+        )
+
+    def price(self, record: ExchangeRecord) -> None:
+        """Fill in what an exchange cost, and what it would have cost with Claude alone."""
+        usage = record.usage
+        if usage is None:
+            return
+        record.cost = self.prices.cost(record.provider, record.model, usage, record.at) or 0
+        if record.provider == "anthropic":
+            record.reference_cost = record.cost
+        else:
+            model = claude_equivalent(record.requested)
+            record.reference_cost = self.prices.cost("anthropic", model, usage, record.at)
+
+
+def share_key(session: str, turn_key: str) -> str:
+    """A short stable key for sharing traffic: the turn's, so that a tool loop stays where it began."""
+    return f"{zlib.crc32(session.encode('utf-8', 'replace')):08x}:{turn_key}"

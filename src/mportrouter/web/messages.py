@@ -1,0 +1,243 @@
+"""
+The inference path: look, command, plan, relay.
+
+Every step that most requests do not need is asked for by a cheap test of the bytes first.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import maybeDeferred
+from twisted.python.failure import Failure
+
+from ..commands import Command, CommandError, execute, parse, render, to_json
+from ..dialects.anthropic_request import might_hold_command, routing_text
+from ..errors import Kind, RouterError
+from ..interfaces import Look
+from ..ports import PortService
+from ..records import ExchangeRecord
+from ..relay import Exchange
+from ..routing.complexity import RoutingFeatures, Score, score
+from ..routing.policy import Plan
+from ..runtime import Runtime, share_key
+from ..settings import ModeSettings
+from .http1 import Request
+
+if TYPE_CHECKING:
+    from .site import Fields, Site
+
+#: User agents of programs rather than people: their commands are answered in JSON.
+PROGRAMS = (b"anthropic/", b"asyncanthropic/", b"curl/", b"wget/", b"python-", b"node", b"go-http-client", b"okhttp")
+
+_JSON_TYPES = (b"application/json", b"text/json")
+
+
+class Messages:
+    """Answers ``POST /v1/messages``."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._house = site.house
+        self._dialect = site.dialect
+
+    def answer(self, request: Request, port: PortService, fields: Fields) -> None:
+        """:raises RouterError: for a request that the router itself refuses."""
+        check_content(fields)
+        house, body = self._house, request.body
+        look = self._dialect.look(body)
+        if might_hold_command(body):
+            command = parse(self._dialect.last_user_text(body) or "")
+            if command is not None:
+                self._command(request, port, fields, look, command)
+                return
+        state = house.state
+        session = ""
+        if state.has_sessions:
+            session = self._dialect.session(fields, body)
+        else:
+            given = fields.get(b"x-claude-code-session-id")
+            if given is not None:
+                session = given.decode("ascii", "replace")[:128]
+        runtime = house.runtime
+        mode = self._site.mode_of(port, session)
+        over = self._over_budget(runtime)
+        if mode.strategy == "interactive":
+            self._interactive(request, port, look, session, mode, runtime, over)
+        else:
+            self._carry(request, port, look, session, mode, runtime, runtime.plan(mode, look, over))
+
+    def _over_budget(self, runtime: Runtime) -> bool:
+        ceiling = runtime.settings.budget.per_hour
+        return ceiling is not None and self._house.ledger.spent(3600.0) >= ceiling * 10**12
+
+    # ------------------------------------------------------------------------------------------- the plan's way
+
+    def _carry(
+        self,
+        request: Request,
+        port: PortService,
+        look: Look,
+        session: str,
+        mode: ModeSettings,
+        runtime: Runtime,
+        plan: Plan,
+    ) -> None:
+        site, house = self._site, self._house
+        record = ExchangeRecord(
+            at=house.epoch(),
+            port=port.number,
+            mode=mode.name,
+            requested=look.model,
+            decision=plan.decision,
+            session=session,
+            stream=look.stream,
+            request_id=site.request_id(),
+        )
+        if plan.refusal is not None:
+            record.outcome, record.status, record.error = "error", plan.refusal.status, plan.refusal.message
+            house.record(runtime, record)
+            site.refuse(request, plan.refusal, record.request_id)
+            return
+        site.under_way += 1
+
+        def done(exchange: Exchange) -> None:
+            site.under_way -= 1
+            house.record(runtime, exchange.record)
+
+        Exchange(
+            house.clock,
+            request,
+            self._dialect,
+            look,
+            plan,
+            mode,
+            runtime.upstreams,
+            runtime.target,
+            runtime.context,
+            record,
+            done,
+            hold=port.settings.commit == "complete",
+            ping_after=runtime.settings.front.ping_after,
+        ).start()
+
+    # ------------------------------------------------------------------------------------------- interactive
+
+    def _interactive(
+        self,
+        request: Request,
+        port: PortService,
+        look: Look,
+        session: str,
+        mode: ModeSettings,
+        runtime: Runtime,
+        over: bool,
+    ) -> None:
+        """Decide once for a person's turn, and stay with it through the tool loop that follows."""
+        state = self._house.state
+        turn = routing_text(request.body)
+        key = f"{port.number}:{mode.name}:{look.model}:{over:d}:{turn.turn_key}"
+        kept = state.decision(key)
+        if kept is not None and look.needs <= kept[1]:
+            self._carry(request, port, look, session, mode, runtime, kept[0])
+            return
+
+        def decide(value: Score) -> None:
+            plan = runtime.plan_for_score(mode, look, over, value, share_key(session, turn.turn_key))
+            if plan.refusal is None:
+                state.keep_decision(key, (plan, look.needs))
+            self._carry(request, port, look, session, mode, runtime, plan)
+
+        local = score(
+            RoutingFeatures(
+                text=turn.text,
+                tool_count=turn.tool_count,
+                message_count=turn.message_count,
+                size=look.size,
+            )
+        )
+        asked = self._house.analyse(mode, runtime, turn.text) if turn.text else None
+        if asked is None:
+            decide(local)
+            return
+        left = []
+        request.on_gone = lambda: (left.append(True), asked.cancel())
+
+        def analysed(result: Any) -> None:
+            if not left:
+                request.on_gone = None
+                decide(local if isinstance(result, Failure) or result is None else result)
+
+        asked.addBoth(analysed)
+        asked.addErrback(self._site.failed, request)
+
+    # ------------------------------------------------------------------------------------------- commands
+
+    def _command(self, request: Request, port: PortService, fields: Fields, look: Look, command: Command) -> None:
+        """Answer a ``/router`` command as an assistant message; no upstream is touched."""
+        session = self._dialect.session(fields, request.body)
+        as_json = command.json or wants_json(fields)
+        began = self._house.clock.seconds()
+
+        def text_of(result: Any) -> str:
+            return to_json(result) if as_json else render(command, result)
+
+        def refused(failure: Failure) -> str:
+            failure.trap(CommandError)
+            return to_json({"error": str(failure.value)}) if as_json else str(failure.value)
+
+        def send(text: str) -> None:
+            id = self._site.request_id()
+            kind, body = self._dialect.message(text, look.model, look.stream, id)
+            headers = [
+                (b"content-type", kind),
+                (b"request-id", id.encode("ascii")),
+                (b"x-mportrouter-mode", port.mode.encode("utf-8")),
+                (b"x-mportrouter-upstream", b"mportrouter"),
+                (b"x-mportrouter-attempts", b"0"),
+            ]
+            request.respond(200, headers, body)
+            self._house.record(
+                self._house.runtime,
+                ExchangeRecord(
+                    at=self._house.epoch(),
+                    port=port.number,
+                    mode=port.mode,
+                    outcome="command",
+                    requested=look.model,
+                    status=200,
+                    milliseconds=(self._house.clock.seconds() - began) * 1000.0,
+                    stream=look.stream,
+                    request_id=id,
+                    session=session[:128],
+                    decision=f"/router {command.name}",
+                ),
+            )
+
+        answer = maybeDeferred(execute, command, self._house.console, port.number, session or None)
+        answer.addCallback(text_of)
+        answer.addErrback(refused)
+        answer.addCallback(send)
+        answer.addErrback(self._site.failed, request)
+
+
+def wants_json(fields: Fields) -> bool:
+    """Whether the client of a command is a program, or says that it wants JSON."""
+    if fields.get(b"x-mportrouter-format", b"").strip().lower() == b"json":
+        return True
+    agent = fields.get(b"user-agent", b"").lower()
+    return agent.startswith(PROGRAMS) or (agent.startswith(b"claude-cli/") and b"sdk-" in agent)
+
+
+def check_content(fields: Fields) -> None:
+    """:raises RouterError: where the body is said to be something other than plain JSON."""
+    kind = fields.get(b"content-type")
+    if kind is not None and not kind.startswith(b"application/json"):
+        base = kind.partition(b";")[0].strip().lower()
+        if base not in _JSON_TYPES and not base.endswith(b"+json"):
+            shown = base.decode("ascii", "replace")[:80]
+            raise RouterError(Kind.MEDIA_TYPE, f"the body is said to be {shown!r}; send content-type: application/json")
+    coding = fields.get(b"content-encoding")
+    if coding is not None and coding.strip().lower() not in (b"", b"identity"):
+        shown = coding.decode("ascii", "replace")[:80]
+        raise RouterError(Kind.MEDIA_TYPE, f"request bodies in content-encoding {shown!r} are not read; send it plain")
