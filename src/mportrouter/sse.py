@@ -1,0 +1,162 @@
+"""
+Server-sent events: bytes in, events out (https://html.spec.whatwg.org/multipage/server-sent-events.html §9.2.6).
+
+Line ends are LF, CRLF or CR and nothing else; an event may be cut anywhere, also inside a character or a CRLF.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+#: Bytes of one event past which a stream is given up: room for base64 images and encrypted reasoning.
+EVENT_LIMIT = 16 * 1024 * 1024
+
+_BOM = b"\xef\xbb\xbf"
+
+
+class Event(NamedTuple):
+    """
+    One event.
+
+    :param name: its ``event`` field, ``b""`` where there was none.
+    :param data: its ``data`` fields joined with LF.
+    """
+
+    name: bytes
+    data: bytes
+
+
+class EventTooLarge(ValueError):
+    """One event is larger than the limit."""
+
+
+class Framer:
+    """
+    Cuts a byte stream into events.
+
+    Feed it bytes, then call :meth:`next` until it gives ``None``; the work done is linear in the bytes fed.
+
+    :param limit: bytes that one event may have.
+    """
+
+    __slots__ = ("_begun", "_buffer", "_cr", "_data", "_limit", "_name", "_scan", "_size", "_skip_lf")
+
+    def __init__(self, limit: int = EVENT_LIMIT) -> None:
+        self._buffer = bytearray()
+        self._limit = limit
+        self._scan = 0  # no line end before this offset
+        self._cr = -1  # offset of the next CR, -1: none so far
+        self._skip_lf = False  # the LF of a CRLF whose CR has ended a line already
+        self._begun = False
+        self._name = b""
+        self._data: list[bytes] = []
+        self._size = 0
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes in."""
+        had = len(self._buffer)
+        self._buffer += data
+        if self._cr < 0:
+            self._cr = self._buffer.find(b"\r", had)
+
+    def next(self) -> Event | None:
+        """
+        The next whole event, or ``None`` until more bytes come.
+
+        :raises EventTooLarge: when an event outgrows the limit.
+        """
+        while True:
+            line = self._line()
+            if line is None:
+                if self._size + len(self._buffer) > self._limit:
+                    raise EventTooLarge(f"an event of more than {self._limit} bytes")
+                return None
+            event = self._take(line)
+            if event is not None:
+                return event
+
+    def finish(self) -> Event | None:
+        """
+        The stream has ended: an event that lacks only its blank line is still one where its data is whole JSON (some
+        servers forget the last blank line); anything else is dropped, as the specification says.
+        """
+        if self._buffer:
+            line = bytes(self._buffer)
+            self._buffer.clear()
+            event = self._take(line)
+            if event is not None:
+                return event
+        event = self._take(b"")
+        if event is None:
+            return None
+        try:
+            msgspec.json.decode(event.data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        return event
+
+    def _line(self) -> bytes | None:
+        buffer = self._buffer
+        if not self._begun:
+            if len(buffer) < 3 and _BOM.startswith(buffer):
+                return None
+            self._begun = True
+            if buffer.startswith(_BOM):
+                self._cut(3)
+        if self._skip_lf and buffer:
+            self._skip_lf = False
+            if buffer[0] == 10:
+                self._cut(1)
+        end = buffer.find(b"\n", self._scan)
+        cr = self._cr
+        if 0 <= cr and (end < 0 or cr < end):
+            line = bytes(buffer[:cr])
+            self._skip_lf = True
+            self._cut(cr + 1)
+            return line
+        if end < 0:
+            self._scan = len(buffer)
+            return None
+        line = bytes(buffer[:end])
+        self._cut(end + 1)
+        return line
+
+    def _cut(self, count: int) -> None:
+        buffer = self._buffer
+        del buffer[:count]
+        self._scan = 0
+        if self._cr >= count:
+            self._cr -= count
+        elif self._cr >= 0:
+            self._cr = buffer.find(b"\r")
+
+    def _take(self, line: bytes) -> Event | None:
+        if not line:
+            if not self._data:
+                self._name = b""
+                return None
+            event = Event(self._name, self._data[0] if len(self._data) == 1 else b"\n".join(self._data))
+            self._name = b""
+            self._data = []
+            self._size = 0
+            return event
+        name, _, value = line.partition(b":")
+        if value.startswith(b" "):
+            value = value[1:]
+        if name == b"data":
+            self._data.append(value)
+            self._size += len(value)
+        elif name == b"event":
+            self._name = value
+        return None
+
+
+def event(name: str, data: bytes) -> bytes:
+    """
+    The bytes of one event.
+
+    :param data: one line.
+    """
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), data)
