@@ -1,0 +1,240 @@
+"""The console: what chat, Perspective Broker and HTTP may ask of the running router, answered in plain values."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from .commands import CommandError
+from .errors import ConfigError
+from .health import format_uptime
+from .interfaces import IConsole
+from .ports import PortService
+from .settings import PortSettings
+from .upstream import Upstream
+
+if TYPE_CHECKING:
+    from .router import Router
+
+
+@implementer(IConsole)
+class Console:
+    """
+    :param router: the router that is asked.
+    """
+
+    def __init__(self, router: Router) -> None:
+        self._router = router
+
+    # ------------------------------------------------------------------------------------------- looking
+
+    def status(self, port: int | None) -> dict[str, Any]:
+        router = self._router
+        runtime = router.runtime
+        stats = router.ledger.stats()
+        name = self._port(port).mode if port is not None else self._main_mode()
+        mode = runtime.mode(name)
+        answer: dict[str, Any] = {"mode": name}
+        if port is not None:
+            answer["port"] = port
+        answer["strategy"] = mode.strategy
+        answer["primary"] = mode.upstreams[0]
+        if mode.strategy == "interactive":
+            answer["primary"] = "by complexity: " + " or ".join(mode.upstreams)
+        elif len(mode.upstreams) > 1:
+            answer["fallback"] = ", ".join(mode.upstreams[1:])
+        answer["uptime"] = format_uptime(router.uptime)
+        answer["requests_total"] = stats["requests"]
+        for id in runtime.upstreams:
+            answer[f"requests_{id}"] = stats["upstreams"].get(id, {}).get("requests", 0)
+        answer["under_way"] = router.site.under_way
+        answer["cost_total"] = stats["cost_text"]
+        answer["cost_savings"] = stats["savings_percent_text"]
+        ceiling = runtime.settings.budget.per_hour
+        if ceiling is not None:
+            answer["cost_ceiling"] = f"${ceiling}/hour, ${router.ledger.spent(3600.0) / 10**12:.4f} spent"
+        if mode.strategy == "interactive":
+            answer["last_decision"] = stats.get("last_decision", "") or "none yet"
+        answer["health"] = {id: self._health_line(upstream) for id, upstream in runtime.upstreams.items()}
+        if router.draining:
+            answer["draining"] = True
+        if runtime.settings.demo is not None:
+            answer["demo"] = True
+        return answer
+
+    def _main_mode(self) -> str:
+        """The mode that stands for the whole router: the dynamic port's, else the first port's."""
+        ports = list(self._router.ports.values())
+        dynamic = [port for port in ports if port.settings.dynamic]
+        chosen = (dynamic or ports)[:1]
+        return chosen[0].mode if chosen else next(iter(self._router.runtime.settings.modes))
+
+    def _health_line(self, upstream: Upstream) -> str:
+        if not upstream.enabled:
+            return "disabled"
+        if upstream.settings.auth == "key" and upstream.settings.api_key is None:
+            return f"no key ({upstream.settings.key_variable or 'api_key'} is not set)"
+        return self._router.health.line(upstream.id)
+
+    def health(self) -> dict[str, Any]:
+        return self._router.health_report(self._main_mode())[1]
+
+    def check_health(self) -> Deferred[dict[str, Any]]:
+        return self._router.health.check_now().addCallback(lambda _: self.health())
+
+    def stats(self) -> dict[str, Any]:
+        return self._router.ledger.stats()
+
+    def logs(self, count: int) -> list[str]:
+        return self._router.log.tail(max(1, min(count, 10_000)))
+
+    def ports(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "port": port.number,
+                "mode": port.mode,
+                "configured": port.settings.mode,
+                "kind": "dynamic" if port.settings.dynamic else "fixed",
+                "locked": port.settings.locked,
+                "commit": port.settings.commit,
+                "requests": port.requests,
+                "connections": len(port.factory.channels),
+                "listening": port.listening,
+            }
+            for _, port in sorted(self._router.ports.items())
+        ]
+
+    def upstreams(self) -> list[dict[str, Any]]:
+        answer = []
+        for id, upstream in self._router.runtime.upstreams.items():
+            settings = upstream.settings
+            answer.append(
+                {
+                    "id": id,
+                    "provider": upstream.provider_name,
+                    "base_url": settings.base_url,
+                    "enabled": upstream.enabled,
+                    "key": "client's own" if settings.auth == "client" else "set" if settings.api_key else "missing",
+                    "status": self._health_line(upstream),
+                    "circuit": upstream.circuit.state,
+                    "in_flight": upstream.in_flight,
+                }
+            )
+        return answer
+
+    # ------------------------------------------------------------------------------------------- changing
+
+    def mode(self, port: int | None, name: str | None, session: str | None) -> dict[str, Any]:
+        service = self._port(port) if port is not None else self._dynamic_port()
+        settings = self._router.runtime.settings
+        if name is None:
+            shown: dict[str, Any] = {"port": service.number, "mode": service.mode, "modes": sorted(settings.modes)}
+            if session:
+                override = self._router.state.session_mode(session)
+                if override is not None:
+                    shown["session_mode"] = override
+            return shown
+        if name not in settings.modes:
+            raise CommandError(unknown("mode", name, sorted(settings.modes)))
+        if service.settings.locked:
+            raise CommandError(
+                f"port {service.number} is locked to mode {service.mode} (locked: true in the configuration); "
+                "use another port, or the dynamic one"
+            )
+        missing = self._router.missing_keys(settings, name)
+        if missing:
+            raise CommandError(f"mode {name} needs {' and '.join(missing)}: set it and restart the router")
+        before = service.mode
+        if session:
+            self._router.state.set_session_mode(session, name)
+        else:
+            service.mode = name
+            if service.settings.dynamic:
+                self._router.state.set_port_mode(service.number, name)
+        self._router.log.event(
+            "mode", "info", port=service.number, before=before, mode=name, scope="session" if session else "port"
+        )
+        return {
+            "port": service.number,
+            "mode": name,
+            "before": before,
+            "scope": "this conversation" if session else "the port",
+        }
+
+    def open_port(self, port: int, mode: str) -> dict[str, Any]:
+        from .router import CannotStart
+
+        settings = self._router.runtime.settings
+        if mode not in settings.modes:
+            raise CommandError(unknown("mode", mode, sorted(settings.modes)))
+        if not 0 < port < 65536:
+            raise CommandError(f"{port} is not a port number (1 to 65535)")
+        if port in self._router.ports:
+            raise CommandError(f"port {port} is open already, in mode {self._router.ports[port].mode}")
+        missing = self._router.missing_keys(settings, mode)
+        if missing:
+            raise CommandError(f"mode {mode} needs {' and '.join(missing)}: set it and restart the router")
+        try:
+            service = self._router.open_port(PortSettings(port, mode))
+        except CannotStart as error:
+            raise CommandError(str(error)) from error
+        return {"port": service.number, "mode": service.mode}
+
+    def close_port(self, port: int) -> Deferred[dict[str, Any]]:
+        self._port(port)
+        return self._router.close_port(port).addCallback(lambda _: {"port": port, "closed": True})
+
+    def reload(self) -> Deferred[dict[str, Any]]:
+        from .router import CannotStart
+
+        def refused(failure: Any) -> Any:
+            failure.trap(ConfigError, CannotStart)
+            raise CommandError(f"the new configuration was refused, nothing has changed:\n{failure.getErrorMessage()}")
+
+        return self._router.reload().addErrback(refused)
+
+    def drain(self, stop: bool) -> Deferred[dict[str, Any]]:
+        router = self._router
+
+        def drained(_: Any) -> dict[str, Any]:
+            if stop:
+                # After the answer has left for the one who asked.
+                router.clock.callLater(0.1, router.reactor.stop)
+            return {"drained": True, "stopping": stop}
+
+        return router.drain().addCallback(drained)
+
+    def enable_upstream(self, id: str, enabled: bool) -> dict[str, Any]:
+        upstream = self._router.runtime.upstreams.get(id)
+        if upstream is None:
+            raise CommandError(unknown("upstream", id, sorted(self._router.runtime.upstreams)))
+        upstream.enabled = enabled
+        self._router.log.event("upstream_enabled" if enabled else "upstream_disabled", "info", upstream=id)
+        return {"upstream": id, "enabled": enabled}
+
+    # ------------------------------------------------------------------------------------------- finding
+
+    def _port(self, number: int) -> PortService:
+        port = self._router.ports.get(number)
+        if port is None:
+            opened = ", ".join(str(open) for open in sorted(self._router.ports)) or "none"
+            raise CommandError(f"port {number} is not open (open: {opened})")
+        return port
+
+    def _dynamic_port(self) -> PortService:
+        ports = list(self._router.ports.values())
+        dynamic = [port for port in ports if port.settings.dynamic] or (ports if len(ports) == 1 else [])
+        if len(dynamic) != 1:
+            opened = ", ".join(f"{port.number} ({port.mode})" for port in ports) or "none"
+            raise CommandError(f"say which port: {opened}")
+        return dynamic[0]
+
+
+def unknown(what: str, name: str, known: list[str]) -> str:
+    """A sentence about a name that is not known: the nearest one, and all."""
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return f"there is no {what} {name!r}; {hint}valid: {', '.join(known)}"

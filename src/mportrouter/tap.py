@@ -1,0 +1,138 @@
+"""
+The ``twistd`` plugin: options, and the service that they make.
+
+``twistd -n mportrouter --all-ports`` imports this module; :func:`makeService` reads the configuration and composes the
+:class:`~mportrouter.router.Router`. Mistakes end the start with their text and status 1, not with a traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any, Mapping
+
+from twisted.application.service import MultiService
+from twisted.python import usage
+
+from . import config
+from .errors import ConfigError
+from .settings import Settings
+
+#: Read where ``--config`` does not say otherwise, if it is there.
+DEFAULT_CONFIG = "~/.ai-router/mportrouter.yaml"
+
+
+class Options(usage.Options):
+    """The flags of ``twistd mportrouter``; each wins over the environment, the ``.env`` file and the configuration."""
+
+    synopsis = "[options]"
+    longdesc = (
+        "A local router between LLM clients and LLM providers. With --all-ports it opens 8771 (anthropic), 8772 (minimax), "
+        "8773 (mixed), 8774 (interactive) and the switchable 8787; with --demo it needs no key."
+    )
+
+    optParameters = [  # noqa: RUF012 - the shape that usage.Options wants
+        ["config", "c", None, f"The configuration file. [default: {DEFAULT_CONFIG}, if it is there]"],
+        ["port", "p", None, "Open just this port."],
+        ["mode", "m", None, "The mode of that port: anthropic, minimax, mixed, interactive, or one of the file's."],
+        ["host", None, None, "The address to bind to; anything but loopback needs a gateway token."],
+        ["health-check", None, None, "Time between two health checks: 15s, 2m, or seconds."],
+        ["failover-threshold", None, None, "Server errors in a row after which an upstream is tried last."],
+        ["timeout", None, None, "Limit for the first content and between bytes: 30s, 2m, or seconds."],
+        ["circuit-breaker", None, None, "Failures in a row that open an upstream's circuit."],
+        ["alert-webhook", None, None, "URL that alerts are posted to."],
+        ["cost-ceiling", None, None, "US dollars an hour after which Claude is not asked any more."],
+        ["prefer-minimax", None, None, "Share (0 to 1) of middling tasks that try MiniMax first in interactive mode."],
+        ["log-level", None, None, "debug, info, warn or error."],
+    ]
+
+    optFlags = [  # noqa: RUF012
+        ["all-ports", "a", "Open 8771 to 8774, one mode each, and the dynamic 8787."],
+        ["debug", None, "Log at level debug."],
+        ["demo", None, "Answer from stand-in providers inside this process; no key is needed, nothing leaves the machine."],
+        ["check-config", None, "Print the resulting settings and where each came from, and exit."],
+    ]
+
+    compData = usage.Completions(
+        optActions={
+            "config": usage.CompleteFiles("*.yaml"),
+            "mode": usage.CompleteList(["anthropic", "minimax", "mixed", "interactive"]),
+            "log-level": usage.CompleteList(["debug", "info", "warn", "error"]),
+        }
+    )
+
+    def postOptions(self) -> None:  # noqa: N802
+        """Print and leave, where only that was asked for."""
+        if self["check-config"]:
+            settings = read_or_exit(self)
+            sys.stdout.write(config.render(settings))
+            for warning in config.warnings(settings):
+                sys.stderr.write(f"warning: {warning}\n")
+            raise SystemExit(0)
+
+
+class Source:
+    """
+    Where the settings are read from, at the start and at each reload.
+
+    Paths are made absolute at once: a daemon changes its directory.
+
+    :param options: the flags as given.
+    :param environment: the process's environment.
+    """
+
+    def __init__(self, options: Mapping[str, Any], environment: Mapping[str, str]) -> None:
+        given = options["config"]
+        self._given = given is not None
+        self._path = os.path.abspath(os.path.expanduser(given or DEFAULT_CONFIG))
+        here = os.path.dirname(self._path) if self._given or os.path.exists(self._path) else os.getcwd()
+        self._dotenv = os.path.join(here, ".env")
+        self._environment = environment
+        self._flags = {
+            name.replace("-", "_"): (value if value not in (0, None) else None)
+            for name, value in options.items()
+            if name not in ("config", "check-config", "version", "help")
+        }
+
+    def read(self) -> Settings:
+        """:raises ConfigError: with every mistake."""
+        return config.load(self._text(), self._path, self._environment, self._values(), self._flags)
+
+    def _text(self) -> str | None:
+        if not self._given and not os.path.exists(self._path):
+            return None
+        try:
+            with open(self._path, encoding="utf-8") as file:
+                return file.read()
+        except OSError as error:
+            raise ConfigError([f"{self._path}: {error.strerror}"]) from error
+        except UnicodeDecodeError as error:
+            raise ConfigError([f"{self._path}: not UTF-8 at byte {error.start}"]) from error
+
+    def _values(self) -> dict[str, str]:
+        if not os.path.isfile(self._dotenv):
+            return {}
+        from dotenv import dotenv_values
+
+        return {name: value for name, value in dotenv_values(self._dotenv).items() if value is not None}
+
+
+def read_or_exit(options: Mapping[str, Any]) -> Settings:
+    """The settings; mistakes are printed, one a line, and end the process with status 1."""
+    try:
+        return Source(options, os.environ).read()
+    except ConfigError as error:
+        raise SystemExit("\n".join(f"mportrouter: {mistake}" for mistake in error.mistakes)) from None
+
+
+def makeService(options: Options) -> MultiService:  # noqa: N802 - the name that twistd looks for
+    """The running router, ready to be started by ``twistd``."""
+    from twisted.internet import reactor
+
+    from .router import Router
+
+    settings = read_or_exit(options)
+    for warning in config.warnings(settings):
+        sys.stderr.write(f"mportrouter: warning: {warning}\n")
+    source = Source(options, os.environ)
+    return Router(reactor, settings, source.read)

@@ -1,0 +1,10 @@
+"""Tells ``twistd`` of ``mportrouter``. Strings only: nothing of the package is imported until it is chosen."""
+
+from twisted.application.service import ServiceMaker
+
+mportrouter = ServiceMaker(
+    "mportrouter",
+    "mportrouter.tap",
+    "A local router between LLM clients and LLM providers.",
+    "mportrouter",
+)
