@@ -6,11 +6,12 @@ The rows are in ``data/catalog.yaml``, each with where its facts come from.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from importlib import resources
 from types import MappingProxyType
-from typing import Any, Mapping
+from typing import Any
 
 import attrs
 import yaml
@@ -43,10 +44,10 @@ class Provider:
     key_variable: str | None = None
     base_variable: str | None = None
     models: tuple[tuple[str, str], ...] = ()
-    capabilities: Capabilities = Capabilities()
-    timeouts: Timeouts = Timeouts()
-    limits: Limits = Limits()
-    pins: Pins = Pins()
+    capabilities: Capabilities = attrs.field(factory=Capabilities)
+    timeouts: Timeouts = attrs.field(factory=Timeouts)
+    limits: Limits = attrs.field(factory=Limits)
+    pins: Pins = attrs.field(factory=Pins)
     error_codes: Mapping[int, str] = attrs.field(factory=dict)
 
 
@@ -94,7 +95,7 @@ def _provider(name: str, row: Mapping[str, Any]) -> Provider:
         raise ValueError(f"catalogue row {name!r} has unknown columns: {', '.join(sorted(unknown))}")
     codes = {int(code): Kind(kind).value for code, kind in row.get("error_codes", {}).items()}
     pins = row.get("pins", {})
-    capabilities = {
+    capabilities: dict[str, Any] = {
         column: tuple(value) if isinstance(value, list) else value
         for column, value in row.get("capabilities", {}).items()
     }

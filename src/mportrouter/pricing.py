@@ -7,19 +7,20 @@ How a row is read:
 
 - of its dated prices the last one that is satisfied at the time counts;
 - a tier is a cliff: with more prompt tokens than its bound, its price is that of *all* tokens of the request;
-- tokens of a kind without a price of its own are billed as input, an hour's cache write without one as a five minutes' one.
+- tokens of a kind without a price of its own are billed as input, an hour's cache write without one as five minutes'.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from importlib import resources
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any
 
 import attrs
 
@@ -193,7 +194,7 @@ class PriceBook:
 
 
 def claude_equivalent(requested: str) -> str:
-    """The Claude model that "all Claude" would have used: the one asked for where it has a price, else the reference."""
+    """The Claude model that "all Claude" would have used: the requested one where it has a price, else the reference."""
     name = _plain(requested)
     return requested if any(row.matches(name) for row in _vendored()["anthropic"]) else REFERENCE_MODEL
 
@@ -218,7 +219,7 @@ def _overridden(rates: Rates, prices: Mapping[str, Decimal], filled: bool) -> Ra
     ]
     if not filled:
         return _gaps_closed(given)
-    together = [rate if own is None else own for own, rate in zip(given, rates)]
+    together = [rate if own is None else own for own, rate in zip(given, rates, strict=True)]
     return (together[0], together[1], together[2], together[3], together[4], together[5])
 
 

@@ -7,7 +7,7 @@ import re
 _NEW_CLAUDE = re.compile(r"claude-(?:(?:opus|sonnet|haiku|fable|mythos)-)?[5-9]")
 _OLD_CLAUDE = re.compile(r"claude")
 
-# Bytes of a JSON request body a token, measured: between JSON and prose, since a body is prose and code wrapped in JSON.
+# Bytes of a request body a token: between what JSON and prose measure, since a body is prose and code wrapped in JSON.
 _NEW_CLAUDE_BYTES = 2.5
 _OLD_CLAUDE_BYTES = 3.2
 _OTHER_BYTES = 3.7
