@@ -6,8 +6,8 @@ Measures the router beside nginx and beside no proxy at all, in one run, and pri
     python bench/run.py --seconds 5 --only json,sse
 
 It starts a canned upstream (nginx), nginx again as a reverse proxy, and the installed router, and drives each with wrk.
-Proxy and router run on one core of their own, one after the other. Absolute figures say little on a shared machine: read the
-ratios. Needs ``nginx`` and ``wrk`` on the PATH; everything listens on loopback.
+Proxy and router run on one core of their own, one after the other. Absolute figures say little on a shared machine:
+read the ratios. Needs ``nginx`` and ``wrk`` on the PATH; everything listens on loopback.
 """
 
 from __future__ import annotations
@@ -43,8 +43,12 @@ http {{
   default_type application/json;
   server {{
     listen 127.0.0.1:{port} backlog=2048;
-    location /json/ {{ default_type application/json; error_page 405 =200 $uri; root {dir}; try_files /message.json =404; }}
-    location /sse/ {{ default_type "text/event-stream; charset=utf-8"; error_page 405 =200 $uri; root {dir}; try_files /stream.sse =404; }}
+    root {dir};
+    # Files are not for POST in nginx; its own error page may be one all the same.
+    location /json/ {{ error_page 405 404 =200 /message.json; }}
+    location /sse/ {{ error_page 405 404 =200 /stream.sse; }}
+    location = /message.json {{ error_page 405 =200 $uri; }}
+    location = /stream.sse {{ types {{ }} default_type "text/event-stream; charset=utf-8"; error_page 405 =200 $uri; }}
   }}
 }}
 """
@@ -138,7 +142,8 @@ def stream(events: int = 200) -> bytes:
         event("content_block_start", index=0, content_block={"type": "text", "text": ""}),
     ]
     for number in range(events - 5):
-        out.append(event("content_block_delta", index=0, delta={"type": "text_delta", "text": f" token {number:05d} here"}))
+        delta = {"type": "text_delta", "text": f" token {number:05d} here"}
+        out.append(event("content_block_delta", index=0, delta=delta))
     out += [
         event("content_block_stop", index=0),
         event("message_delta", delta={"stop_reason": "end_turn", "stop_sequence": None}, usage={"output_tokens": 1200}),
@@ -214,7 +219,8 @@ def wrk(url: str, script: str, seconds: float, connections: int, cores: str) -> 
     if rate is None:
         raise SystemExit(out)
     if re.search(r"Non-2xx|Socket errors: .*[1-9]", out):
-        print("    !!", " / ".join(line.strip() for line in out.splitlines() if "Non-2xx" in line or "Socket err" in line))
+        troubles = [line.strip() for line in out.splitlines() if "Non-2xx" in line or "Socket err" in line]
+        print("    !!", " / ".join(troubles))
 
     def latency(share: str) -> float:
         found = re.search(rf"{share}%\s+([\d.]+)(us|ms|s)", out)
@@ -320,7 +326,8 @@ def main() -> None:
             router = start_router(processes, config, directory, proxy_core)
             wait_for(ROUTER, router)
             first_answer(ROUTER)
-            print(f"{kind}: first answer {time.monotonic() - began:.2f} s after the start, idle at {resident(router.pid):.1f} MB")
+            seconds = time.monotonic() - began
+            print(f"{kind}: first answer {seconds:.2f} s after the start, idle at {resident(router.pid):.1f} MB")
             places = {
                 "direct": f"http://127.0.0.1:{CANNED}/{kind}/v1/messages",
                 "nginx": f"http://127.0.0.1:{PROXY}/{kind}/v1/messages",
@@ -337,13 +344,15 @@ def main() -> None:
             processes.stop(router)
         for name, found in results.items():
             medians = {
-                place: tuple(statistics.median(column) for column in zip(*rows)) for place, rows in found.items()
+                place: tuple(statistics.median(row[column] for row in rows) for column in range(3))
+                for place, rows in found.items()
             }
             print(f"\n{name} ({1 if name == 'latency' else options.connections} connections)")
             for place, (rate, p50, p99) in medians.items():
                 ratio = rate / medians["nginx"][0]
                 added = f"added p50 {p50 - medians['direct'][1]:+.3f} ms, p99 {p99 - medians['direct'][2]:+.3f} ms"
-                print(f"  {place:7s} {rate:9.0f} /s  p50 {p50:7.3f} ms  p99 {p99:7.3f} ms  {ratio:5.2f} of nginx  {added}")
+                figures = f"{rate:9.0f} /s  p50 {p50:7.3f} ms  p99 {p99:7.3f} ms  {ratio:5.2f} of nginx"
+                print(f"  {place:7s} {figures}  {added}")
         if "memory" in wanted:
             memory(processes, directory, proxy_core)
     finally:
