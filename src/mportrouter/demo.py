@@ -366,7 +366,7 @@ class _Reply:
 
     def _reset(self) -> None:
         self._broken = True
-        self._channel().abortConnection()
+        self._channel().forceAbortClient()
 
     def _cut(self) -> None:
         self._broken = True
