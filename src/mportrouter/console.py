@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from .commands import CommandError
+from .commands import CommandError, dollars, invalid_mode, locked_port, status_block
 from .errors import ConfigError
-from .health import format_uptime
 from .interfaces import IConsole
 from .ports import PortService
 from .settings import PortSettings
@@ -37,28 +35,23 @@ class Console:
         stats = router.ledger.stats()
         name = self._port(port).mode if port is not None else self._main_mode()
         mode = runtime.mode(name)
-        answer: dict[str, Any] = {"mode": name}
+        interactive = mode.strategy == "interactive"
+        answer = status_block(
+            name,
+            "by complexity: " + " or ".join(mode.upstreams) if interactive else mode.upstreams[0],
+            None if interactive else ", ".join(mode.upstreams[1:]) or None,
+            router.uptime,
+            stats,
+            {id: self._health_line(upstream) for id, upstream in runtime.upstreams.items()},
+        )
         if port is not None:
             answer["port"] = port
-        answer["strategy"] = mode.strategy
-        answer["primary"] = mode.upstreams[0]
-        if mode.strategy == "interactive":
-            answer["primary"] = "by complexity: " + " or ".join(mode.upstreams)
-        elif len(mode.upstreams) > 1:
-            answer["fallback"] = ", ".join(mode.upstreams[1:])
-        answer["uptime"] = format_uptime(router.uptime)
-        answer["requests_total"] = stats["requests"]
-        for id in runtime.upstreams:
-            answer[f"requests_{id}"] = stats["upstreams"].get(id, {}).get("requests", 0)
         answer["under_way"] = router.site.under_way
-        answer["cost_total"] = stats["cost_text"]
-        answer["cost_savings"] = stats["savings_percent_text"]
         ceiling = runtime.settings.budget.per_hour
         if ceiling is not None:
-            answer["cost_ceiling"] = f"${ceiling}/hour, ${router.ledger.spent(3600.0) / 10**12:.4f} spent"
-        if mode.strategy == "interactive":
-            answer["last_decision"] = stats.get("last_decision", "") or "none yet"
-        answer["health"] = {id: self._health_line(upstream) for id, upstream in runtime.upstreams.items()}
+            answer["cost_ceiling"] = f"{dollars(float(ceiling))} an hour, {dollars(stats['cost_last_hour'])} spent"
+        if router.last_decision:
+            answer["last_decision"] = router.last_decision
         if router.draining:
             answer["draining"] = True
         if runtime.settings.demo is not None:
@@ -131,45 +124,31 @@ class Console:
         service = self._port(port) if port is not None else self._dynamic_port()
         settings = self._router.runtime.settings
         if name is None:
-            shown: dict[str, Any] = {"port": service.number, "mode": service.mode, "modes": sorted(settings.modes)}
-            if session:
-                override = self._router.state.session_mode(session)
-                if override is not None:
-                    shown["session_mode"] = override
-            return shown
+            return {"port": service.number, "mode": service.mode, "modes": sorted(settings.modes)}
         if name not in settings.modes:
-            raise CommandError(unknown("mode", name, sorted(settings.modes)))
+            raise invalid_mode(name, sorted(settings.modes))
         if service.settings.locked:
-            raise CommandError(
-                f"port {service.number} is locked to mode {service.mode} (locked: true in the configuration); "
-                "use another port, or the dynamic one"
-            )
+            raise locked_port(service.number, service.mode)
         missing = self._router.missing_keys(settings, name)
         if missing:
             raise CommandError(f"mode {name} needs {' and '.join(missing)}: set it and restart the router")
         before = service.mode
         if session:
-            self._router.state.set_session_mode(session, name)
+            self._router.state.set_session_mode(f"{service.number}:{session}", name)
         else:
             service.mode = name
-            if service.settings.dynamic:
-                self._router.state.set_port_mode(service.number, name)
+            self._router.state.set_port_mode(service.number, name, remember=service.settings.dynamic)
         self._router.log.event(
             "mode", "info", port=service.number, before=before, mode=name, scope="session" if session else "port"
         )
-        return {
-            "port": service.number,
-            "mode": name,
-            "before": before,
-            "scope": "this conversation" if session else "the port",
-        }
+        return {"port": service.number, "mode": name, "previous": before, "session": bool(session)}
 
     def open_port(self, port: int, mode: str) -> dict[str, Any]:
         from .router import CannotStart
 
         settings = self._router.runtime.settings
         if mode not in settings.modes:
-            raise CommandError(unknown("mode", mode, sorted(settings.modes)))
+            raise invalid_mode(mode, sorted(settings.modes))
         if not 0 < port < 65536:
             raise CommandError(f"{port} is not a port number (1 to 65535)")
         if port in self._router.ports:
@@ -210,7 +189,8 @@ class Console:
     def enable_upstream(self, id: str, enabled: bool) -> dict[str, Any]:
         upstream = self._router.runtime.upstreams.get(id)
         if upstream is None:
-            raise CommandError(unknown("upstream", id, sorted(self._router.runtime.upstreams)))
+            known = ", ".join(sorted(self._router.runtime.upstreams))
+            raise CommandError(f"There is no upstream “{id}”. Configured: {known}.")
         upstream.enabled = enabled
         self._router.log.event("upstream_enabled" if enabled else "upstream_disabled", "info", upstream=id)
         return {"upstream": id, "enabled": enabled}
@@ -231,10 +211,3 @@ class Console:
             opened = ", ".join(f"{port.number} ({port.mode})" for port in ports) or "none"
             raise CommandError(f"say which port: {opened}")
         return dynamic[0]
-
-
-def unknown(what: str, name: str, known: list[str]) -> str:
-    """A sentence about a name that is not known: the nearest one, and all."""
-    near = difflib.get_close_matches(name, known, 1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    return f"there is no {what} {name!r}; {hint}valid: {', '.join(known)}"

@@ -14,7 +14,7 @@ from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
+from twisted.logger import Logger, globalLogPublisher
 
 from .admin import AdminService
 from .alerts import Alerts
@@ -31,7 +31,7 @@ from .pricing import PriceBook
 from .records import ExchangeRecord
 from .runtime import Runtime
 from .settings import ModeSettings, Pins, PortSettings, Secret, Settings, UpstreamSettings
-from .state import RuntimeState
+from .state import FileState, prepare_directory
 from .upstream import Upstream
 from .web.admission import Admission
 from .web.http1 import HTTPServerFactory
@@ -68,15 +68,16 @@ class Router(MultiService):
         self.started_at = reactor.seconds()
         self._read = read
         self.ports: dict[int, PortService] = {}
+        self.last_decision = ""
         self._ceiling_told = 0.0
         self._demo: Any = None
         settings = self._with_demo(settings)
         directory = os.path.expanduser(settings.state)
-        self.state = RuntimeState.in_directory(directory, reactor)
-        self.log = RouterLog(settings.logs, reactor)
-        self.log.setName("log")
-        self.ledger = Ledger(directory, reactor, name="ledger-demo" if settings.demo is not None else "ledger")
-        self.ledger.setName("ledger")
+        self.state = FileState(directory, reactor.seconds)
+        self.log = RouterLog(settings.logs, reactor, publisher=globalLogPublisher)
+        # What the stand-ins "cost" must not be found among what was really spent.
+        ledger = os.path.join(directory, "demo") if settings.demo is not None else directory
+        self.ledger = Ledger(ledger, reactor, providers=("minimax", "anthropic"))
         self.alerts = Alerts(settings.alerts, reactor)
         self.alerts.setName("alerts")
         self.admission = Admission(settings.front, settings.host)
@@ -176,6 +177,8 @@ class Router(MultiService):
     def record(self, runtime: Runtime, record: ExchangeRecord) -> None:
         """Price an exchange and tell log, ledger and alerts of it."""
         runtime.price(record)
+        if record.decision:
+            self.last_decision = record.decision
         self.ledger.add(record)
         self.log.exchange(record)
         ceiling = runtime.settings.budget.per_hour
@@ -240,11 +243,14 @@ class Router(MultiService):
 
         :raises CannotStart: for a port that is taken or not allowed; nothing stays bound then.
         """
-        self.state.prepare()
+        try:
+            prepare_directory(self.runtime.settings.state)
+        except OSError as error:
+            raise CannotStart(f"mportrouter: the state directory cannot be made: {error}") from error
         try:
             super().privilegedStartService()
         except CannotListenError as error:
-            raise CannotStart(cannot_listen(error)) from error
+            raise CannotStart(f"mportrouter: {cannot_listen(error)}") from error
 
     def startService(self) -> None:  # noqa: N802
         super().startService()
@@ -375,7 +381,7 @@ class Router(MultiService):
         self.admission = Admission(settings.front, settings.host)
         self.health.configure(runtime.upstreams, settings.health)
         self.alerts.configure(settings.alerts)
-        self.log.configure(settings.logs)
+        self.log.reconfigure(settings.logs)
         for id, upstream in old.items():
             if runtime.upstreams.get(id) is not upstream:
                 upstream.stop()
@@ -399,7 +405,7 @@ class Router(MultiService):
             if broken is not None:
                 self.services.remove(broken)
                 self.namedServices.pop(broken.name, None)
-            raise CannotStart(cannot_listen(error)) from error
+            raise CannotStart(f"mportrouter: {cannot_listen(error)}") from error
 
 
 def cannot_listen(error: CannotListenError) -> str:

@@ -145,7 +145,7 @@ class Messages:
         def decide(value: Score) -> None:
             plan = runtime.plan_for_score(mode, look, over, value, share_key(session, turn.turn_key))
             if plan.refusal is None:
-                state.keep_decision(key, (plan, look.needs))
+                state.set_decision(key, (plan, look.needs))
             self._carry(request, port, look, session, mode, runtime, plan)
 
         local = score(
@@ -184,7 +184,7 @@ class Messages:
 
         def refused(failure: Failure) -> str:
             failure.trap(CommandError)
-            return to_json({"error": str(failure.value)}) if as_json else str(failure.value)
+            return text_of(failure.value)
 
         def send(text: str) -> None:
             id = self._site.request_id()
@@ -210,7 +210,7 @@ class Messages:
                     stream=look.stream,
                     request_id=id,
                     session=session[:128],
-                    decision=f"/router {command.name}",
+                    decision=f"/router {command.word}",
                 ),
             )
 

@@ -198,7 +198,7 @@ class Site:
 
     def mode_of(self, port: PortService, session: str = "") -> ModeSettings:
         """The mode in force for a conversation on a port."""
-        name = self.house.state.session_mode(session) if session else None
+        name = self.house.state.session_mode(f"{port.number}:{session}") if session else None
         return self.house.runtime.mode(name or port.mode)
 
     def pass_on(self, request: Request, upstream: Upstream, path: bytes, body: bytes, mode: str) -> None:

@@ -1,0 +1,326 @@
+"""
+What must outlive a request: switched port modes, conversations with a mode of their own, decisions for a turn.
+
+All of it stands behind :class:`IStateStore`, so that several routers can share it later. :class:`RuntimeState` keeps it
+in memory; :class:`FileState` also writes the port modes to the state directory, where the next start finds them. The
+places of files in that directory are here too, because the router and the ``mportrouter`` command must agree on them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+import tempfile
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+from twisted.logger import Logger
+from zope.interface import Attribute, Interface, implementer
+
+#: Longest path of a unix socket in bytes that works everywhere: ``sun_path`` has 104 on macOS and 108 on Linux, and
+#: some servers bind under a temporary longer name first.
+SOCKET_PATH_MOST = 100
+
+_DAY = 24 * 3600.0
+_HOUR = 3600.0
+
+
+class IStateStore(Interface):
+    """Keeps what outlives a request. Nothing here waits; a store that cannot write says so in the log and goes on."""
+
+    def port_mode(port: int) -> str | None:
+        """The mode that a port was switched to, or ``None`` where it still has the one of its configuration."""
+
+    def set_port_mode(port: int, mode: str | None, remember: bool = False) -> None:
+        """
+        :param mode: the new mode, ``None``: back to the configuration's.
+        :param remember: find it again after a restart (dynamic ports).
+        """
+
+    has_sessions = Attribute("whether any conversation has a mode of its own: else nobody need look for its id")
+
+    def session_mode(session: str) -> str | None:
+        """The mode of one conversation, or ``None``. Asking keeps it alive."""
+
+    def set_session_mode(session: str, mode: str | None) -> None:
+        """
+        :param session: the conversation's id, with the port in front where it is meant for one port alone.
+        :param mode: ``None``: forget it.
+        """
+
+    def decision(turn: str) -> Any:
+        """What was decided for a turn, or ``None``."""
+
+    def set_decision(turn: str, decision: Any) -> None:
+        """
+        :param turn: a key that stays the same through the tool loop of a turn.
+        :param decision: a plain or frozen value.
+        """
+
+
+class _Recent:
+    """
+    A bounded map that forgets what was not asked for longest, and what has grown too old.
+
+    :param most: entries kept.
+    :param lifetime: seconds after which an unused entry is forgotten.
+    """
+
+    __slots__ = ("_entries", "_lifetime", "_most", "_seconds")
+
+    def __init__(self, most: int, lifetime: float, seconds: Callable[[], float]) -> None:
+        self._most = most
+        self._lifetime = lifetime
+        self._seconds = seconds
+        self._entries: OrderedDict[str, tuple[float, Any]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: str) -> Any:
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        now = self._seconds()
+        if entry[0] <= now:
+            del self._entries[key]
+            return None
+        self._entries[key] = (now + self._lifetime, entry[1])
+        self._entries.move_to_end(key)
+        return entry[1]
+
+    def put(self, key: str, value: Any) -> None:
+        if value is None:
+            self._entries.pop(key, None)
+            return
+        self._entries[key] = (self._seconds() + self._lifetime, value)
+        self._entries.move_to_end(key)
+        while len(self._entries) > self._most:
+            self._entries.popitem(last=False)
+
+
+@implementer(IStateStore)
+class RuntimeState:
+    """
+    State in memory.
+
+    :param seconds: the clock: seconds that only grow.
+    :param sessions: conversations remembered at most, each for a day after its last use.
+    :param decisions: decisions remembered at most, each for an hour after its last use.
+    """
+
+    def __init__(self, seconds: Callable[[], float], sessions: int = 4096, decisions: int = 8192) -> None:
+        self._modes: dict[int, str] = {}
+        self._sessions = _Recent(sessions, _DAY, seconds)
+        self._decisions = _Recent(decisions, _HOUR, seconds)
+
+    def port_mode(self, port: int) -> str | None:
+        return self._modes.get(port)
+
+    def set_port_mode(self, port: int, mode: str | None, remember: bool = False) -> None:
+        if mode is None:
+            self._modes.pop(port, None)
+        else:
+            self._modes[port] = mode
+
+    @property
+    def has_sessions(self) -> bool:
+        return len(self._sessions) > 0
+
+    def session_mode(self, session: str) -> str | None:
+        mode: str | None = self._sessions.get(session)
+        return mode
+
+    def set_session_mode(self, session: str, mode: str | None) -> None:
+        self._sessions.put(session, mode)
+
+    def decision(self, turn: str) -> Any:
+        return self._decisions.get(turn)
+
+    def set_decision(self, turn: str, decision: Any) -> None:
+        self._decisions.put(turn, decision)
+
+
+class FileState(RuntimeState):
+    """
+    State in memory, with the remembered port modes in ``modes.json``.
+
+    A file that cannot be read counts as empty and is put aside as ``modes.json.bad``.
+
+    :param directory: the state directory; made if it is not there.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, directory: str, seconds: Callable[[], float], sessions: int = 4096, decisions: int = 8192
+    ) -> None:
+        super().__init__(seconds, sessions, decisions)
+        self._path = os.path.join(os.path.expanduser(directory), "modes.json")
+        self._remembered = self._read()
+        self._modes.update(self._remembered)
+
+    def set_port_mode(self, port: int, mode: str | None, remember: bool = False) -> None:
+        super().set_port_mode(port, mode, remember)
+        wanted = dict(self._remembered)
+        wanted.pop(port, None)
+        if mode is not None and remember:
+            wanted[port] = mode
+        if wanted == self._remembered:
+            return
+        self._remembered = wanted
+        self._write()
+
+    def _read(self) -> dict[int, str]:
+        try:
+            with open(self._path, "rb") as file:
+                content = file.read(1 << 20)
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            self._log.warn("Remembered port modes cannot be read: {error}", error=str(error))
+            return {}
+        try:
+            ports = json.loads(content)["ports"]
+            return {int(port): str(mode) for port, mode in ports.items() if isinstance(mode, str)}
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            self._log.warn("Remembered port modes are not readable; {path} is put aside.", path=self._path)
+            try:
+                os.replace(self._path, self._path + ".bad")
+            except OSError as error:
+                self._log.warn("It could not be put aside: {error}", error=str(error))
+            return {}
+
+    def _write(self) -> None:
+        ports = {str(port): mode for port, mode in sorted(self._remembered.items())}
+        try:
+            prepare_directory(os.path.dirname(self._path))
+            write_atomically(self._path, json.dumps({"version": 1, "ports": ports}, indent=1).encode() + b"\n")
+        except OSError as error:
+            self._log.warn(
+                "The port's mode is switched, but cannot be remembered for the next start: {error}", error=str(error)
+            )
+
+
+def prepare_directory(path: str) -> str:
+    """
+    Make a directory for the router's own files, and those above it, readable to its user alone.
+
+    A directory that is already there keeps its permissions.
+
+    :param path: may begin with ``~``.
+    :returns: its full path.
+    :raises OSError: it cannot be made, or something else has its name.
+    """
+    full = os.path.abspath(os.path.expanduser(path))
+    if not os.path.isdir(full):
+        parent = os.path.dirname(full)
+        if parent != full:
+            prepare_directory(parent)
+        try:
+            os.mkdir(full, 0o700)
+        except FileExistsError:
+            if not os.path.isdir(full):
+                raise
+    return full
+
+
+def write_atomically(path: str, content: bytes) -> None:
+    """
+    Put a file with mode 0600 in the place of ``path``; readers see the old one or the new one, whole.
+
+    :raises OSError: it could not be written; the old file is untouched.
+    """
+    # mkstemp makes the file with mode 0600.
+    number, temporary = tempfile.mkstemp(prefix=os.path.basename(path) + ".", dir=os.path.dirname(path))
+    try:
+        with os.fdopen(number, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        try:
+            os.unlink(temporary)
+        except FileNotFoundError:
+            return
+        raise
+
+
+# ---------------------------------------------------------------------------------------------------- admin socket
+
+
+@attrs.frozen
+class SocketPlace:
+    """
+    Where the admin socket is.
+
+    :param path: of the socket.
+    :param pointer: a file in the state directory that holds ``path`` where the socket could not be there, or ``None``.
+    """
+
+    path: str
+    pointer: str | None = None
+
+
+def socket_place(directory: str, environment: Mapping[str, str], user: int) -> SocketPlace:
+    """
+    Choose the admin socket's path: ``admin.sock`` in the state directory, or, where that path is too long for a unix
+    socket, in a folder of the runtime directory.
+
+    :param environment: for ``XDG_RUNTIME_DIR``.
+    :param user: the numeric user id, part of the folder's name where there is no runtime directory.
+    """
+    full = os.path.abspath(os.path.expanduser(directory))
+    path = os.path.join(full, "admin.sock")
+    if len(os.fsencode(path)) <= SOCKET_PATH_MOST:
+        return SocketPlace(path)
+    digest = hashlib.sha256(os.fsencode(full)).hexdigest()[:12]
+    runtime = environment.get("XDG_RUNTIME_DIR", "")
+    folder = os.path.join(runtime, f"mportrouter-{digest}") if os.path.isabs(runtime) else ""
+    if not folder or len(os.fsencode(folder)) + len("/admin.sock") > SOCKET_PATH_MOST:
+        folder = f"/tmp/mportrouter-{user}-{digest}"
+    return SocketPlace(os.path.join(folder, "admin.sock"), os.path.join(full, "admin.path"))
+
+
+def prepare_socket_folder(place: SocketPlace, user: int) -> None:
+    """
+    Make the folder of a socket that is not in the state directory, and the file that points to it.
+
+    :raises PermissionError: the folder's name is taken by somebody else (anyone can make folders in ``/tmp``).
+    :raises OSError: it cannot be made.
+    """
+    if place.pointer is None:
+        return
+    folder = os.path.dirname(place.path)
+    try:
+        os.mkdir(folder, 0o700)
+    except FileExistsError:
+        found = os.lstat(folder)
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != user or stat.S_IMODE(found.st_mode) & 0o077:
+            raise PermissionError(
+                f"{folder} belongs to somebody else or is open to others; the admin socket cannot be put there. "
+                "Choose a shorter state directory."
+            )
+    write_atomically(place.pointer, os.fsencode(place.path) + b"\n")
+
+
+def find_socket(directory: str, environment: Mapping[str, str], user: int) -> str:
+    """
+    Where a client finds the admin socket of the router with this state directory.
+
+    :returns: the path it should be at, whether it is there or not.
+    """
+    place = socket_place(directory, environment, user)
+    if place.pointer is None:
+        return place.path
+    try:
+        with open(place.pointer, "rb") as file:
+            named = os.fsdecode(file.read(4096).strip())
+    except OSError:
+        return place.path
+    return named if os.path.isabs(named) else place.path
