@@ -7,7 +7,7 @@ count at the circuit breaker.
 
 from __future__ import annotations
 
-from typing import Callable
+from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer

@@ -52,7 +52,7 @@ class PortService(TCPServer):
         finished = self.factory.drain()
         return (stopped or succeed(None)).addCallback(lambda _: finished)
 
-    def stopService(self) -> Deferred[Any]:  # noqa: N802
+    def stopService(self) -> Deferred[Any]:
         """Stop accepting and cut what is still under way; :meth:`drain` first to let it finish."""
         stopped = super().stopService() if self.running else succeed(None)
         self.factory.abort_all()

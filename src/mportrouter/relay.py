@@ -9,11 +9,13 @@ is hidden. Plain callbacks and one timer an exchange: this is the path every byt
 from __future__ import annotations
 
 import random
-from typing import Any, Callable, Iterable, Mapping, Protocol
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
+from .breaker import Refusal
 from .errors import Kind, RouterError, Verdict
 from .interfaces import Ending, Headers, IAnswerReader, ICall, IDialect, IPermit, IResponseSink, Look, Prepared, Target
 from .records import AttemptRecord, ExchangeRecord
@@ -152,7 +154,7 @@ class Exchange:
         target: Callable[[Attempt], Target],
         context: Callable[[Attempt], int | None],
         record: ExchangeRecord,
-        done: Callable[["Exchange"], None],
+        done: Callable[[Exchange], None],
         hold: bool = False,
         ping_after: float = 10.0,
         random: Callable[[], float] = random.random,
@@ -237,7 +239,7 @@ class Exchange:
             self._skip(Verdict(Kind.BUSY, f"all of its {concurrency} places are taken", retry_after=1.0))
             return False
         permit = upstream.circuit.permit(attempt.model)
-        if not IPermit.providedBy(permit):
+        if type(permit) is Refusal:
             self._skip(Verdict(permit.kind, permit.reason, retry_after=permit.retry_after))
             return False
         self._permit = permit
@@ -508,7 +510,7 @@ class Exchange:
         assert self._attempt is not None
         self._note(verdict, self._clock.seconds() - self._sent)
         permit = self._upstream.circuit.permit(self._attempt.model)
-        if IPermit.providedBy(permit):
+        if type(permit) is not Refusal:
             permit.failure(verdict)
 
     # ------------------------------------------------------------------------------------------- ends without an answer

@@ -7,7 +7,8 @@ from __future__ import annotations
 import os
 import signal
 import time
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import attrs
 from twisted.application.service import MultiService
@@ -237,7 +238,7 @@ class Router(MultiService):
 
     # ------------------------------------------------------------------------------------------- life
 
-    def privilegedStartService(self) -> None:  # noqa: N802
+    def privilegedStartService(self) -> None:
         """
         Bind the ports.
 
@@ -252,7 +253,7 @@ class Router(MultiService):
         except CannotListenError as error:
             raise CannotStart(f"mportrouter: {cannot_listen(error)}") from error
 
-    def startService(self) -> None:  # noqa: N802
+    def startService(self) -> None:
         super().startService()
         if hasattr(signal, "SIGHUP"):
             signal.signal(signal.SIGHUP, self._on_hangup)
@@ -271,7 +272,7 @@ class Router(MultiService):
         self.log.event("reload_refused", "error", reason=failure.getErrorMessage())
         self._log.error("The new configuration was refused: {reason}", reason=failure.getErrorMessage())
 
-    def stopService(self) -> Deferred[Any]:  # noqa: N802
+    def stopService(self) -> Deferred[Any]:
         """Stop accepting, let what is under way finish (``drain`` seconds at most), then close everything."""
         for number in (signal.SIGTERM, signal.SIGINT):
             if signal.getsignal(number) is not signal.SIG_DFL:

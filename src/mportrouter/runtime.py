@@ -7,7 +7,8 @@ A reload builds a new :class:`Runtime` and swaps it in; an exchange keeps the on
 from __future__ import annotations
 
 import zlib
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import attrs
 

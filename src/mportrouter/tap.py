@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.python import usage
@@ -61,7 +62,7 @@ class Options(usage.Options):
         }
     )
 
-    def postOptions(self) -> None:  # noqa: N802
+    def postOptions(self) -> None:
         """Print and leave, where only that was asked for."""
         if self["check-config"]:
             settings = read_or_exit(self)
@@ -125,7 +126,7 @@ def read_or_exit(options: Mapping[str, Any]) -> Settings:
         raise SystemExit("\n".join(f"mportrouter: {mistake}" for mistake in error.mistakes)) from None
 
 
-def makeService(options: Options) -> MultiService:  # noqa: N802 - the name that twistd looks for
+def makeService(options: Options) -> MultiService:
     """The running router, ready to be started by ``twistd``."""
     from twisted.internet import reactor
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from typing import Any, Callable, Mapping, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import IReactorTime
