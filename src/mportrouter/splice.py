@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Collection, Mapping, NamedTuple
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -87,7 +88,7 @@ def _walk(body: bytes, values: dict[str, msgspec.Raw]) -> dict[str, Member]:
         value = match.end()
         raw = memoryview(values[name])
         # Only the last of two members of one name is in ``values``: the first then differs here or is met again.
-        if name in found or not body.startswith(raw, value):  # type: ignore[arg-type]
+        if name in found or not body.startswith(raw, value):
             raise Malformed(f"the JSON object has the member {name!r} twice")
         end = value + raw.nbytes
         found[name] = Member(match.start(1), value, end)
@@ -221,7 +222,7 @@ def edit(
         if name in replace:
             cuts.append((member.value, member.end, replace[name]))
         last = member.end
-    tail = next(reversed(spans.values())).end if spans else body.rindex(b"}")
+    tail = list(spans.values())[-1].end if spans else body.rindex(b"}")
     if hole is not None:
         cuts.append((hole, tail, b""))
     added = [name for name in replace if name not in spans]

@@ -97,6 +97,10 @@ class Framer:
             return None
         return event
 
+    def rest(self) -> bytearray:
+        """The bytes after the last event that was given out, for a reader that goes on without framing."""
+        return self._buffer
+
     def _line(self) -> bytes | None:
         buffer = self._buffer
         if not self._begun:
@@ -111,7 +115,7 @@ class Framer:
                 self._cut(1)
         end = buffer.find(b"\n", self._scan)
         cr = self._cr
-        if 0 <= cr and (end < 0 or cr < end):
+        if cr >= 0 and (end < 0 or cr < end):
             line = bytes(buffer[:cr])
             self._skip_lf = True
             self._cut(cr + 1)

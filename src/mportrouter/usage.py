@@ -8,7 +8,8 @@ Usage numbers out of an Anthropic-shaped ``usage`` object.
 from __future__ import annotations
 
 import json
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -55,6 +56,7 @@ def merge(usage: Usage | None, raw: bytes | memoryview | msgspec.Raw) -> Usage |
     view = memoryview(raw)
     if not view.nbytes:
         return usage
+    fields: _Fields | None
     try:
         fields = _fields(view)
     except (msgspec.DecodeError, UnicodeDecodeError):

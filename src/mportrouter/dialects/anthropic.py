@@ -1,0 +1,122 @@
+"""The Anthropic Messages dialect (https://docs.anthropic.com/en/api/messages): errors, own answers, joints."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from zope.interface import implementer
+
+from .. import splice, sse
+from ..errors import Kind, RouterError
+from ..interfaces import IAnswerReader, IDialect, Look, Prepared, Target
+from . import anthropic_request
+from .anthropic_stream import reader
+
+#: What the dialect calls an error, where the status alone does not say it.
+_KINDS = {
+    Kind.NOT_SUPPORTED: "not_supported",
+    Kind.RATE: "rate_limit_error",
+    Kind.BUDGET: "rate_limit_error",
+    Kind.OVERLOADED: "overloaded_error",
+    Kind.TIMEOUT: "timeout_error",
+}
+_STATUSES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    405: "invalid_request_error",
+    409: "conflict_error",
+    413: "request_too_large",
+    415: "invalid_request_error",
+    422: "invalid_request_error",
+    429: "rate_limit_error",
+    501: "not_supported",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+_USAGE: dict[str, Any] = {
+    "input_tokens": 0,
+    "output_tokens": 0,
+    "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
+    "cache_creation_input_tokens": 0,
+    "cache_read_input_tokens": 0,
+    "inference_geo": None,
+    "server_tool_use": None,
+    "service_tier": None,
+}
+_LAST_USAGE = {
+    "input_tokens": 0,
+    "output_tokens": 0,
+    "cache_creation_input_tokens": 0,
+    "cache_read_input_tokens": 0,
+    "server_tool_use": None,
+}
+_STOP = {"stop_reason": "end_turn", "stop_sequence": None, "stop_details": None, "container": None}
+
+
+@implementer(IDialect)
+class AnthropicDialect:
+    """Anthropic Messages at the front door and at an upstream."""
+
+    name = "anthropic"
+    ping = sse.event("ping", b'{"type":"ping"}')
+
+    def look(self, body: bytes) -> Look:
+        return anthropic_request.look(body)
+
+    def prepare(self, body: bytes, look: Look, target: Target) -> Prepared:
+        return anthropic_request.prepare(body, look, target)
+
+    def reader(self, stream: bool, encoding: bytes, target: Target) -> IAnswerReader:
+        return reader(stream, encoding, target)
+
+    def last_user_text(self, body: bytes) -> str | None:
+        return anthropic_request.last_user_text(body)
+
+    def session(self, headers: Mapping[bytes, bytes], body: bytes) -> str:
+        return anthropic_request.session(headers, body)
+
+    def error_body(self, error: RouterError, request_id: str) -> bytes:
+        kind = _KINDS.get(error.kind) or _STATUSES.get(error.status)
+        if kind is None:
+            kind = "invalid_request_error" if 400 <= error.status < 500 else "api_error"
+        return splice.dumps(
+            {
+                "type": "error",
+                "error": {"type": kind, "message": f"mportrouter: {error.message}"},
+                "request_id": request_id,
+            }
+        )
+
+    def error_event(self, error: RouterError, request_id: str) -> bytes:
+        return sse.event("error", self.error_body(error, request_id))
+
+    def message(self, text: str, model: str, stream: bool, request_id: str) -> tuple[bytes, bytes]:
+        # An id of the dialect's form, from the request's own: the same request names the same answer in a log.
+        id = "msg_" + hashlib.blake2b(request_id.encode("utf-8", "replace"), digest_size=12).hexdigest()
+        whole: dict[str, Any] = {
+            "id": id,
+            "type": "message",
+            "role": "assistant",
+            "model": model,
+            "content": [{"type": "text", "text": text, "citations": None}],
+            **_STOP,
+            "usage": _USAGE,
+        }
+        if not stream:
+            return b"application/json", splice.dumps(whole)
+        begin = {**whole, "content": [], "stop_reason": None}
+        events: tuple[tuple[str, dict[str, Any]], ...] = (
+            ("message_start", {"message": begin}),
+            ("content_block_start", {"index": 0, "content_block": {"type": "text", "text": "", "citations": None}}),
+            ("content_block_delta", {"index": 0, "delta": {"type": "text_delta", "text": text}}),
+            ("content_block_stop", {"index": 0}),
+            ("message_delta", {"delta": _STOP, "usage": _LAST_USAGE}),
+            ("message_stop", {}),
+        )
+        body = b"".join(sse.event(name, splice.dumps({"type": name, **members})) for name, members in events)
+        return b"text/event-stream; charset=utf-8", body

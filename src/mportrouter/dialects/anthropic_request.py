@@ -1,0 +1,465 @@
+"""
+Requests of the Anthropic Messages dialect: a cheap look for routing, and the body for an upstream.
+
+A look reads every byte twice at most, without building what nobody asks for: once for the top level, once for the
+types of the blocks. What it learns is kept on the :class:`AnthropicLook`, so that :func:`prepare` finds out in no time
+whether anything has to change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+import msgspec
+
+from .. import envelope, splice
+from ..errors import Kind, RouterError
+from ..interfaces import Look, Prepared, Target
+from . import anthropic_messages
+from .anthropic_turn import RoutingText, last_user_text, might_hold_command, routing_text
+
+__all__ = [
+    "AnthropicLook",
+    "RoutingText",
+    "last_user_text",
+    "look",
+    "might_hold_command",
+    "prepare",
+    "routing_text",
+    "session",
+]
+
+#: Characters of a model's name; real ones have a few dozen, and it goes into headers and logs.
+_MODEL_LIMIT = 256
+#: Characters of a conversation's id that are kept.
+_SESSION_LIMIT = 512
+
+#: Typed tools that the client runs (dialect documentation, "Anthropic-defined tools").
+_CLIENT_RUN = ("bash_", "text_editor_", "memory_", "computer_", "browser_toolset_")
+_BILLING = "x-anthropic-billing-header:"
+_NOTHING = msgspec.Raw(b"")
+
+
+class _Part(msgspec.Struct, gc=False):
+    type: str = ""
+
+
+class _Block(msgspec.Struct, gc=False):
+    type: str = ""
+    signature: str | None = None
+    content: msgspec.Raw = _NOTHING
+
+
+class _Message(msgspec.Struct, gc=False):
+    role: str = ""
+    content: str | list[_Block] | None = None
+
+
+class _Tool(msgspec.Struct, gc=False):
+    type: str | None = None
+
+
+class _Choice(msgspec.Struct, gc=False):
+    type: str | None = None
+    name: str | None = None
+    disable_parallel_tool_use: bool | None = None
+
+
+_messages = msgspec.json.Decoder(list[_Message]).decode
+_parts = msgspec.json.Decoder(list[_Part]).decode
+_tools = msgspec.json.Decoder(list[_Tool]).decode
+_choice = msgspec.json.Decoder(_Choice).decode
+_string = msgspec.json.Decoder(str).decode
+_integer = msgspec.json.Decoder(int).decode
+
+_NEEDED_BLOCKS = {"image": "images", "document": "documents", "search_result": "search_results"}
+
+
+@attrs.define(slots=True)
+class AnthropicLook(Look):
+    """
+    A look that remembers where things are.
+
+    :param body: the very bytes that were looked at.
+    :param spans: the members of the top level.
+    :param marks: indexes of messages by what is special in them: ``system`` (that role), ``signed``, ``unsigned``,
+        ``wrapped`` and ``redacted`` thinking, ``server`` (blocks of tools that the provider ran), ``image``,
+        ``document``, ``search_result``.
+    :param server_tools: whether ``tools`` offers some that the provider is to run.
+    """
+
+    body: bytes = attrs.field(default=b"", repr=False)
+    spans: Mapping[str, splice.Member] = attrs.field(factory=dict, repr=False)
+    marks: Mapping[str, list[int]] = attrs.field(factory=dict, repr=False)
+    server_tools: bool = False
+
+
+def look(body: bytes) -> AnthropicLook:
+    """
+    See :meth:`mportrouter.interfaces.IDialect.look`.
+
+    :raises RouterError: ``BAD_REQUEST``.
+    """
+    try:
+        spans = splice.members(body)
+        if not body.isascii():
+            body.decode("utf-8")
+    except splice.Malformed as error:
+        raise RouterError(Kind.BAD_REQUEST, f"the request cannot be read: {error}") from None
+    except UnicodeDecodeError as error:
+        raise RouterError(Kind.BAD_REQUEST, f"the request cannot be read: not UTF-8 (byte {error.start})") from None
+    view = memoryview(body)
+    model = _model(view, spans.get("model"))
+    stream = False
+    if (member := spans.get("stream")) is not None:
+        value = body[member.value : member.end]
+        if value == b"true":
+            stream = True
+        elif value not in (b"false", b"null"):
+            raise RouterError(Kind.BAD_REQUEST, "`stream` must be true or false")
+    max_output = None
+    if (member := spans.get("max_tokens")) is not None:
+        try:
+            max_output = _integer(view[member.value : member.end])
+        except msgspec.DecodeError:
+            pass  # the provider judges it
+    needs: set[str] = set()
+    marks: dict[str, list[int]] = {}
+    server_tools = False
+    try:
+        if (member := spans.get("messages")) is not None:
+            marks = _mark(view[member.value : member.end])
+            if marks:
+                needs.update(column for kind, column in _NEEDED_BLOCKS.items() if kind in marks)
+        if (member := spans.get("tools")) is not None:
+            server_tools = _offers_server_tools(view[member.value : member.end])
+            if server_tools:
+                needs.add("server_tools")
+        if (member := spans.get("tool_choice")) is not None:
+            choice = _tool_choice(view[member.value : member.end])
+            if choice.type in ("any", "tool"):
+                needs.add("tool_choice_force")
+            if choice.disable_parallel_tool_use:
+                needs.add("parallel_off")
+        if (member := spans.get("stop_sequences")) is not None:
+            value = body[member.value : member.end]
+            if value != b"null" and value[1:-1].strip():
+                needs.add("stop_sequences")
+        if (member := spans.get("output_config")) is not None:
+            value = body[member.value : member.end]
+            if value.startswith(b"{") and b"format" in value:
+                inner = splice.members(value).get("format")
+                if inner is not None and value[inner.value : inner.end] != b"null":
+                    needs.add("structured_output")
+    except splice.Malformed as error:
+        raise RouterError(Kind.BAD_REQUEST, f"the request cannot be read: {error}") from None
+    return AnthropicLook(
+        model, stream, frozenset(needs), max_output, len(body), body, spans, marks, server_tools
+    )
+
+
+def _model(view: memoryview, member: splice.Member | None) -> str:
+    if member is None:
+        raise RouterError(Kind.BAD_REQUEST, "`model` is missing")
+    try:
+        model = _string(view[member.value : member.end])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise RouterError(Kind.BAD_REQUEST, "`model` must be a text") from None
+    if not model.strip():
+        raise RouterError(Kind.BAD_REQUEST, "`model` is empty")
+    if len(model) > _MODEL_LIMIT:
+        raise RouterError(Kind.BAD_REQUEST, f"`model` has more than {_MODEL_LIMIT} characters")
+    return model
+
+
+def _mark(raw: memoryview) -> dict[str, list[int]]:
+    marks: dict[str, list[int]] = {}
+    try:
+        messages = _messages(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _mark_slowly(splice.loads(bytes(raw)))
+    for index, message in enumerate(messages):
+        if message.role == "system":
+            marks.setdefault("system", []).append(index)
+        content = message.content
+        if not isinstance(content, list):
+            continue
+        for block in content:
+            kind = block.type
+            if kind == "text" or kind == "tool_use":
+                continue
+            if kind == "tool_result":
+                inner = memoryview(block.content)
+                if inner.nbytes and inner[0] == 0x5B:
+                    _mark_parts(marks, index, inner)
+                continue
+            signature = block.signature or "" if kind == "thinking" else ""
+            _mark_block(marks, index, kind, signature)
+    return marks
+
+
+def _mark_parts(marks: dict[str, list[int]], index: int, raw: memoryview) -> None:
+    try:
+        kinds: list[Any] = [part.type for part in _parts(raw)]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        kinds = [part.get("type") for part in splice.loads(bytes(raw)) if isinstance(part, dict)]
+    for kind in kinds:
+        if kind in _NEEDED_BLOCKS:
+            marks.setdefault(kind, []).append(index)
+
+
+def _mark_block(marks: dict[str, list[int]], index: int, kind: Any, signature: str) -> None:
+    if kind == "thinking":
+        if not signature:
+            name = "unsigned"
+        else:
+            name = "wrapped" if envelope.is_envelope(signature) else "signed"
+    elif kind == "redacted_thinking":
+        name = "redacted"
+    elif kind in _NEEDED_BLOCKS:
+        name = kind
+    elif isinstance(kind, str) and anthropic_messages.is_server_block(kind):
+        name = "server"
+    else:
+        return
+    marks.setdefault(name, []).append(index)
+
+
+def _mark_slowly(messages: Any) -> dict[str, list[int]]:
+    """The same for messages that do not fit the expected shape: what can be seen is marked, the provider judges."""
+    marks: dict[str, list[int]] = {}
+    for index, message in enumerate(messages if isinstance(messages, list) else ()):
+        if not isinstance(message, dict):
+            continue
+        if message.get("role") == "system":
+            marks.setdefault("system", []).append(index)
+        content = message.get("content")
+        for block in content if isinstance(content, list) else ():
+            if not isinstance(block, dict):
+                continue
+            signature = block.get("signature")
+            _mark_block(marks, index, block.get("type"), signature if isinstance(signature, str) else "")
+            inner = block.get("content")
+            if block.get("type") == "tool_result" and isinstance(inner, list):
+                for part in inner:
+                    if isinstance(part, dict) and part.get("type") in _NEEDED_BLOCKS:
+                        marks.setdefault(part["type"], []).append(index)
+    return marks
+
+
+def _offers_server_tools(raw: memoryview) -> bool:
+    try:
+        kinds: list[Any] = [tool.type for tool in _tools(raw)]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        tools = splice.loads(bytes(raw))
+        kinds = [tool.get("type") for tool in tools if isinstance(tool, dict)] if isinstance(tools, list) else []
+    return any(_is_server_tool(kind) for kind in kinds)
+
+
+def _is_server_tool(kind: Any) -> bool:
+    return isinstance(kind, str) and kind not in ("", "custom") and not kind.startswith(_CLIENT_RUN)
+
+
+def _tool_choice(raw: memoryview) -> _Choice:
+    try:
+        return _choice(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _Choice()
+
+
+# ------------------------------------------------------------------------------------------ the body for an upstream
+
+
+def prepare(body: bytes, look_: Look, target: Target) -> Prepared:
+    """See :meth:`mportrouter.interfaces.IDialect.prepare`."""
+    seen = look_ if isinstance(look_, AnthropicLook) and look_.body is body else look(body)
+    spans, capabilities = seen.spans, target.capabilities
+    replace: dict[str, bytes] = {}
+    drop: dict[str, None] = {}
+    dropped: dict[str, None] = {}
+    if target.model != seen.model:
+        replace["model"] = splice.dumps(target.model)
+    for name in capabilities.strip_fields:
+        if name in spans and name not in ("model", "messages"):
+            drop[name] = dropped[name] = None
+    for name, fields in (
+        ("thinking", capabilities.strip_thinking_fields),
+        ("output_config", capabilities.strip_output_config_fields),
+    ):
+        if fields and name in spans and name not in drop:
+            _strip(body, name, spans[name], fields, replace, drop, dropped)
+    if "tools" in spans and "tools" not in drop:
+        _edit_tools(seen, target, replace, drop, dropped)
+    if not capabilities.billing_header and "system" in spans and "system" not in drop:
+        _edit_system(body, spans["system"], replace, drop, dropped)
+    if seen.marks:
+        member = spans["messages"]
+        edited = anthropic_messages.edit(body[member.value : member.end], seen.marks, target, dropped)
+        if edited is not None:
+            replace["messages"] = edited
+    if not replace and not drop:
+        return Prepared(body)
+    return Prepared(splice.edit(body, replace, drop, spans), tuple(dropped))
+
+
+def _strip(
+    body: bytes,
+    name: str,
+    member: splice.Member,
+    fields: tuple[str, ...],
+    replace: dict[str, bytes],
+    drop: dict[str, None],
+    dropped: dict[str, None],
+) -> None:
+    value = body[member.value : member.end]
+    try:
+        inner = splice.members(value)
+    except splice.Malformed:
+        return
+    gone = [field for field in fields if field in inner]
+    if not gone:
+        return
+    dropped.update((f"{name}.{field}", None) for field in gone)
+    if len(gone) == len(inner):
+        drop[name] = None
+    else:
+        replace[name] = splice.edit(value, None, gone, inner)
+
+
+def _edit_tools(
+    seen: AnthropicLook,
+    target: Target,
+    replace: dict[str, bytes],
+    drop: dict[str, None],
+    dropped: dict[str, None],
+) -> None:
+    fields = target.capabilities.strip_tool_fields
+    without_server_tools = seen.server_tools and target.capabilities.server_tools != "honoured"
+    if not fields and not without_server_tools:
+        return
+    body, spans = seen.body, seen.spans
+    member = spans["tools"]
+    try:
+        tools = splice.elements(body[member.value : member.end])
+    except splice.Malformed:
+        return
+    kept: list[bytes] = []
+    removed: set[str] = set()
+    changed = False
+    for tool in tools:
+        try:
+            inner = splice.members(tool)
+        except splice.Malformed:
+            kept.append(tool)
+            continue
+        if without_server_tools and _is_server_tool(_text(tool, inner.get("type"))):
+            name = _text(tool, inner.get("name")) or _text(tool, inner.get("type"))
+            removed.add(name)
+            dropped[f"tools.{name[:64]}"] = None
+            changed = True
+            continue
+        gone = [field for field in fields if field in inner]
+        if gone:
+            dropped.update((f"tools[].{field}", None) for field in gone)
+            tool = splice.edit(tool, None, gone, inner)
+            changed = True
+        kept.append(tool)
+    if not changed:
+        return
+    if kept:
+        replace["tools"] = b"[" + b",".join(kept) + b"]"
+    else:
+        drop["tools"] = None
+    choice = spans.get("tool_choice")
+    if choice is not None and "tool_choice" not in drop:
+        wanted = _tool_choice(memoryview(body)[choice.value : choice.end])
+        # A choice without tools, or of a tool that is not offered, is refused by every provider.
+        if not kept or (wanted.type == "tool" and wanted.name in removed):
+            drop["tool_choice"] = dropped["tool_choice"] = None
+
+
+def _edit_system(
+    body: bytes, member: splice.Member, replace: dict[str, bytes], drop: dict[str, None], dropped: dict[str, None]
+) -> None:
+    """Leave out the line that Claude Code puts first for its own provider: it changes with each of its requests."""
+    if body.find(_BILLING.encode(), member.value, member.end) < 0:
+        return
+    value = body[member.value : member.end]
+    name = "system." + _BILLING[:-1]
+    if value.startswith(b'"'):
+        text = splice.loads(value)
+        if not text.startswith(_BILLING):
+            return
+        rest = text.partition("\n")[2].lstrip("\n")
+        if rest.strip():
+            replace["system"] = splice.dumps(rest)
+        else:
+            drop["system"] = None
+        dropped[name] = None
+        return
+    try:
+        blocks = splice.elements(value)
+        first = splice.members(blocks[0]) if blocks else {}
+    except splice.Malformed:
+        return
+    if not blocks or not _text(blocks[0], first.get("text")).startswith(_BILLING):
+        return
+    if len(blocks) == 1:
+        drop["system"] = None
+    else:
+        replace["system"] = b"[" + b",".join(blocks[1:]) + b"]"
+    dropped[name] = None
+
+
+def _text(source: bytes, member: splice.Member | None) -> str:
+    """The text that a member holds, ``""`` where it holds none."""
+    if member is None:
+        return ""
+    value = splice.loads(source[member.value : member.end])
+    return value if isinstance(value, str) else ""
+
+
+# ------------------------------------------------------------------------------------------ the conversation's id
+
+
+class _Metadata(msgspec.Struct, gc=False):
+    user_id: str = ""
+
+
+class _WithMetadata(msgspec.Struct, gc=False):
+    metadata: _Metadata | None = None
+
+
+class _UserId(msgspec.Struct, gc=False):
+    session_id: str = ""
+
+
+_with_metadata = msgspec.json.Decoder(_WithMetadata).decode
+_user_id = msgspec.json.Decoder(_UserId).decode
+
+
+def session(headers: Mapping[bytes, bytes], body: bytes) -> str:
+    """
+    See :meth:`mportrouter.interfaces.IDialect.session`. Claude Code names its conversation in a header and, as JSON
+    text, in ``metadata.user_id``; other clients put any text there.
+
+    :param headers: by lower-case name.
+    """
+    given = headers.get(b"x-claude-code-session-id", b"").strip()
+    if given:
+        return given[:_SESSION_LIMIT].decode("latin-1")
+    if b'"user_id"' not in body:
+        return ""
+    try:
+        metadata = _with_metadata(body).metadata
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""
+    text = "" if metadata is None else metadata.user_id
+    if text.startswith("{"):
+        try:
+            text = _user_id(text).session_id or text
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            pass  # a text that only looks like JSON is as good an id
+    return text[:_SESSION_LIMIT]

@@ -1,0 +1,307 @@
+"""
+Readers of answers of the Anthropic Messages dialect: the gate before commit, usage and end after it.
+
+A reader sees a tee of the bytes. Until the first content-bearing event it frames every event; after that it only keeps
+the last few KiB and looks at them once, at the end, because the numbers that count stand in the last events. Where an
+upstream signs its thinking itself, the signatures are wrapped on their way to the client (:mod:`mportrouter.envelope`).
+"""
+
+from __future__ import annotations
+
+from zope.interface import implementer
+
+from .. import sse
+from ..errors import Kind, Verdict
+from ..interfaces import Ending, IAnswerReader, Target
+from ..records import Usage
+from ..usage import estimate, merge
+from .anthropic_coded import CodedReader, OpaqueReader, PlainReader
+from .anthropic_seen import (
+    REFUSED,
+    decode_delta,
+    decode_event,
+    garbage,
+    read_event_slowly,
+    trouble_in,
+)
+from .anthropic_signatures import EventWrapper
+from .anthropic_whole import MessageReader
+
+HOLD, CONTENT, ERROR = "hold", "content", "error"
+
+#: Bytes that a stream may have before any content.
+HOLD_LIMIT = 8 * 1024 * 1024
+#: Bytes at the end of a committed stream that are looked at when it ends.
+_TAIL = 8 * 1024
+#: Bytes up to which a large ``message_delta`` may push that out.
+_LAST_EVENT_LIMIT = 1024 * 1024
+#: Bytes without an event that may still be a JSON error.
+_RAW_LIMIT = 256 * 1024
+
+_CONTENT_EVENTS = frozenset({"content_block_delta", "message_delta", "message_stop"})
+#: Names of events in which nothing is that has to be read after commit.
+_PASSING = frozenset({b"content_block_delta", b"content_block_start", b"content_block_stop", b"ping"})
+
+
+def reader(stream: bool, encoding: bytes, target: Target) -> IAnswerReader:
+    """See :meth:`mportrouter.interfaces.IDialect.reader`."""
+    signer = target.capabilities.thinking_signature
+    inner: PlainReader
+    if not stream:
+        inner = MessageReader(target.model, signer if signer != "anthropic" else None)
+    elif signer == "anthropic":
+        inner = EventReader()
+    else:
+        inner = WrappingReader(EventReader(), EventWrapper(signer, target.model))
+    if not encoding:
+        return inner
+    if encoding in (b"gzip", b"x-gzip", b"deflate"):
+        return CodedReader(inner, encoding)
+    return OpaqueReader()
+
+
+@implementer(IAnswerReader)
+class EventReader:
+    """Reads an event stream whose bytes pass unchanged."""
+
+    __slots__ = (
+        "_bytes",
+        "_complete",
+        "_cut",
+        "_error",
+        "_framed",
+        "_framer",
+        "_limit",
+        "_model",
+        "_needle",
+        "_raw",
+        "_received",
+        "_tail",
+        "_usage",
+        "state",
+        "verdict",
+    )
+
+    #: Whether the bytes passed on are others than the upstream's.
+    rewrites = False
+
+    def __init__(self) -> None:
+        self.state = HOLD
+        self.verdict: Verdict | None = None
+        self._framer = sse.Framer()
+        self._framed = False  # at least one event came
+        self._raw = bytearray()  # the first bytes while no event came: they may be a JSON error
+        self._received = 0
+        self._tail = bytearray()
+        self._cut = False  # the tail does not begin at the start of an event
+        self._limit = 2 * _TAIL
+        self._needle = b"event: message_delta"
+        self._bytes = 0  # since commit
+        self._usage: Usage | None = None
+        self._model: str | None = None
+        self._complete = False
+        self._error: Verdict | None = None
+
+    def feed(self, data: bytes) -> bytes:
+        if self.state is CONTENT:
+            self._bytes += len(data)
+            tail = self._tail
+            tail += data
+            if len(tail) > self._limit:
+                self._shorten()
+        elif self.state is HOLD:
+            self._gate(data)
+        return data
+
+    def finish(self) -> tuple[bytes, Ending]:
+        if self.state is HOLD:
+            event = self._framer.finish()
+            if event is not None:
+                self._framed = True
+                self._look_at(event)
+            if self.state is HOLD:
+                self._fail(self._why_nothing_came())
+        elif self.state is CONTENT:
+            self._read_tail()
+        usage = self._usage
+        if self.state is CONTENT and not self._complete:
+            usage = estimate(usage, self._payload())
+        return b"", Ending(self._complete and self._error is None, usage, self._error or self.verdict, self._model)
+
+    # ------------------------------------------------------------------------------------------- before commit
+
+    def _gate(self, data: bytes) -> None:
+        framer = self._framer
+        self._received += len(data)
+        if not self._framed and len(self._raw) < _RAW_LIMIT:
+            self._raw += data
+        try:
+            framer.feed(data)
+            while (event := framer.next()) is not None:
+                self._framed = True
+                self._look_at(event)
+                if self.state is not HOLD:
+                    break
+        except sse.EventTooLarge as error:
+            self._fail(garbage(str(error)))
+            return
+        if self.state is CONTENT:
+            if b"event:message" in self._raw:
+                self._needle = b"event:message_delta"
+            self._raw = bytearray()
+            self._tail = framer.rest()
+            self._bytes = len(self._tail) + len(event.data) if event is not None else 0
+            if len(self._tail) > self._limit:
+                self._shorten()
+        elif self.state is HOLD and self._received > HOLD_LIMIT:
+            self._fail(garbage(f"{self._received} bytes without content"))
+
+    def _look_at(self, event: sse.Event) -> None:
+        """One event before commit."""
+        try:
+            seen = decode_event(event.data)
+        except REFUSED:
+            found = read_event_slowly(event.data)
+            if found is None:
+                return  # not JSON: passed over, a later event decides
+            seen = found
+        kind = seen.type or event.name.decode("latin-1")
+        if kind in _CONTENT_EVENTS:
+            if kind == "message_delta":
+                self._usage = merge(self._usage, seen.usage)
+            elif kind == "message_stop":
+                self._complete = True
+            self.state = CONTENT
+        elif kind == "message_start":
+            if seen.message is not None:
+                self._model = seen.message.model
+                self._usage = merge(self._usage, seen.message.usage)
+        elif kind == "content_block_start":
+            # A block of thinking may stay silent for long (its text can be withheld); an opened text says nothing yet.
+            opened = seen.content_block
+            if opened is not None and (opened.type != "text" or opened.text):
+                self.state = CONTENT
+        elif (trouble := trouble_in(kind, seen)) is not None:
+            self._fail(trouble)
+
+    def _fail(self, verdict: Verdict) -> None:
+        self.state = ERROR
+        self.verdict = verdict
+        self._raw = bytearray()
+        self._framer = sse.Framer()
+
+    def _why_nothing_came(self) -> Verdict:
+        if self._framed:
+            return Verdict(Kind.CUT, "the stream ended before any content", retry_same=True, status=200)
+        raw = bytes(self._raw)
+        if not raw.strip():
+            return garbage("the answer is empty")
+        found = read_event_slowly(raw)
+        trouble = None if found is None else trouble_in(found.type, found)
+        return trouble or garbage("the answer is not an event stream")
+
+    # ------------------------------------------------------------------------------------------- after commit
+
+    def _shorten(self) -> None:
+        """Forget what is no longer needed: everything before the last few KiB, or before the ``message_delta``."""
+        tail = self._tail
+        found = self._find_last_event()
+        if found >= 0 and len(tail) - found > _LAST_EVENT_LIMIT:
+            self._read_tail()
+            found = -1
+        keep = len(tail) - _TAIL
+        if 0 <= found < keep:
+            keep = found
+            self._limit = _LAST_EVENT_LIMIT + 2 * _TAIL
+        else:
+            self._limit = 2 * _TAIL
+        if keep > 0:
+            del tail[:keep]
+            self._cut = keep != found
+
+    def _find_last_event(self) -> int:
+        """Where the ``message_delta`` event begins in the tail, or -1. In a JSON text no line can begin with it."""
+        tail, needle = self._tail, self._needle
+        found = tail.find(needle)
+        while found > 0 and tail[found - 1] not in b"\r\n":
+            found = tail.find(needle, found + 1)
+        return -1 if found == 0 and self._cut else found
+
+    def _read_tail(self) -> None:
+        start = self._find_last_event()
+        framer = sse.Framer(2 * _LAST_EVENT_LIMIT + 4 * _TAIL)
+        framer.feed(bytes(self._tail[start:] if start > 0 else self._tail))
+        while (event := framer.next()) is not None:
+            if event.name not in _PASSING:
+                self._absorb(event.data)
+        last = framer.finish()
+        if last is not None:
+            self._absorb(last.data)
+
+    def _absorb(self, data: bytes) -> None:
+        """One of the last events."""
+        try:
+            seen = decode_event(data)
+        except REFUSED:
+            found = read_event_slowly(data)
+            if found is None:
+                return
+            seen = found
+        kind = seen.type
+        if kind == "message_delta":
+            self._usage = merge(self._usage, seen.usage)
+        elif kind == "message_stop":
+            self._complete = True
+        elif kind not in _CONTENT_EVENTS and not self._complete and (trouble := trouble_in(kind, seen)) is not None:
+            self._error = trouble
+
+    def _payload(self) -> int:
+        """
+        Bytes of text, thinking and arguments since commit: their share in the tail, applied to all bytes that came.
+        """
+        size, text = len(self._tail), 0
+        if not size:
+            return self._bytes
+        framer = sse.Framer(2 * _LAST_EVENT_LIMIT + 4 * _TAIL)
+        framer.feed(bytes(self._tail))
+        while (event := framer.next()) is not None:
+            try:
+                delta = decode_delta(event.data).delta
+            except REFUSED:
+                continue
+            if delta is not None:
+                text += len(delta.text.encode()) + len(delta.thinking.encode()) + len(delta.partial_json)
+        return self._bytes * text // size
+
+
+@implementer(IAnswerReader)
+class WrappingReader:
+    """Reads an event stream whose thinking signatures are wrapped before they are passed on."""
+
+    __slots__ = ("_inner", "_wrapper")
+
+    rewrites = True
+
+    def __init__(self, inner: EventReader, wrapper: EventWrapper) -> None:
+        self._inner = inner
+        self._wrapper = wrapper
+
+    @property
+    def state(self) -> str:
+        return self._inner.state
+
+    @property
+    def verdict(self) -> Verdict | None:
+        return self._inner.verdict
+
+    def feed(self, data: bytes) -> bytes:
+        out = self._wrapper.feed(data)
+        if out:
+            self._inner.feed(out)
+        return out
+
+    def finish(self) -> tuple[bytes, Ending]:
+        rest = self._wrapper.finish()
+        if rest:
+            self._inner.feed(rest)
+        return rest, self._inner.finish()[1]

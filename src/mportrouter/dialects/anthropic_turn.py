@@ -1,0 +1,196 @@
+"""
+What a person said in a request of the Anthropic Messages dialect, without what clients and tools put around it.
+
+Only asked where it may matter: when a body may hold a ``/router`` command, and by the ``interactive`` strategy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any
+
+import attrs
+import msgspec
+
+from .. import splice
+
+_REMINDER = re.compile(r"<system-reminder>.*?</system-reminder>", re.DOTALL)
+_COMMAND = re.compile(r"<command-(name|message|args)>(.*?)</command-\1>", re.DOTALL)
+_NOTHING = msgspec.Raw(b"")
+#: Blocks that a person's message may have beside text.
+_MEDIA = frozenset({"image", "document", "search_result", "container_upload"})
+
+
+class _Top(msgspec.Struct, gc=False):
+    messages: msgspec.Raw = _NOTHING
+    system: msgspec.Raw = _NOTHING
+    tools: msgspec.Raw = _NOTHING
+
+
+_top = msgspec.json.Decoder(_Top).decode
+
+
+class _Role(msgspec.Struct, gc=False):
+    role: str = ""
+
+
+_role = msgspec.json.Decoder(_Role).decode
+
+
+@attrs.frozen
+class RoutingText:
+    """
+    What the ``interactive`` strategy judges.
+
+    :param text: the last person's turn, wrappings removed; ``""`` where there is none.
+    :param turn_key: names the conversation up to and including that turn: it stays the same through the tool loop that
+        follows, however the client moves its cache marks, and changes with the next thing the person says.
+    :param tool_count: tools offered.
+    :param message_count: messages in all.
+    :param images: whether that turn shows pictures or documents.
+    :param system_size: bytes of the system prompt.
+    """
+
+    text: str
+    turn_key: str
+    tool_count: int
+    message_count: int
+    images: bool
+    system_size: int
+
+
+def might_hold_command(body: bytes) -> bool:
+    """Whether a body has the letters of a command anywhere; the slash may be escaped as ``\\/``."""
+    return b"/router" in body or b"/rr" in body
+
+
+def last_user_text(body: bytes) -> str | None:
+    """
+    See :meth:`mportrouter.interfaces.IDialect.last_user_text`.
+
+    Messages of role ``system`` after the person's (Claude Code puts one there) do not hide it.
+    """
+    for message in reversed(_messages(_split(body)[0])):
+        if message.get("role") == "system":
+            continue
+        if message.get("role") != "user":
+            return None
+        said = _said(message)
+        return said[0] if said is not None and not said[1] else None
+    return None
+
+
+def routing_text(body: bytes) -> RoutingText:
+    """What ``interactive`` asks about a request; a body that cannot be read gives an empty text."""
+    messages_raw, system, tools_raw = _split(body)
+    try:
+        messages = splice.elements(messages_raw)
+    except splice.Malformed:
+        messages = []
+    try:
+        tool_count = len(splice.elements(tools_raw))
+    except splice.Malformed:
+        tool_count = 0
+    digest = hashlib.blake2b(digest_size=12)
+    text, images = "", False
+    for index, raw in enumerate(messages):
+        if not _is_users(raw):
+            continue
+        message = _value(raw)
+        said = _said(message) if isinstance(message, dict) else None
+        if said is None or not (said[0] or said[1]):
+            continue
+        text, images = said
+        # Lengths keep two texts from reading like one; the position keeps a repeated "go on" apart.
+        digest.update(b"%d %d %d\n" % (index, images, len(text)))
+        digest.update(text.encode("utf-8", "surrogatepass"))
+    return RoutingText(text, digest.hexdigest(), tool_count, len(messages), images, len(system))
+
+
+def _split(body: bytes) -> tuple[bytes, bytes, bytes]:
+    """The JSON texts of messages, system and tools, ``b""`` for what is not there."""
+    try:
+        top = _top(body)
+        return bytes(top.messages), bytes(top.system), bytes(top.tools)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    try:
+        spans = splice.members(body)
+    except splice.Malformed:
+        return b"", b"", b""
+
+    def text(name: str) -> bytes:
+        member = spans.get(name)
+        return b"" if member is None else body[member.value : member.end]
+
+    return text("messages"), text("system"), text("tools")
+
+
+def _messages(raw: bytes) -> list[dict[str, Any]]:
+    """The last few messages: a person's own is followed by system messages at most."""
+    try:
+        tail = splice.elements(raw)[-8:]
+    except splice.Malformed:
+        return []
+    return [value for value in map(_value, tail) if isinstance(value, dict)]
+
+
+def _value(raw: bytes) -> Any:
+    try:
+        return splice.loads(raw)
+    except splice.Malformed:
+        return None
+
+
+def _is_users(raw: bytes) -> bool:
+    try:
+        return _role(raw).role == "user"
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return True  # an odd message is looked at in full
+
+
+def _said(message: dict[str, Any]) -> tuple[str, bool] | None:
+    """
+    The words of a user message and whether it shows anything beside them; ``None`` where it carries tool results or is
+    not a user's.
+    """
+    if message.get("role") != "user":
+        return None
+    content = message.get("content")
+    if isinstance(content, str):
+        return _unwrapped([content]), False
+    if not isinstance(content, list):
+        return None
+    texts, media = [], False
+    for block in content:
+        kind = block.get("type") if isinstance(block, dict) else None
+        if kind == "text" and isinstance(block.get("text"), str):
+            texts.append(block["text"])
+        elif kind in _MEDIA:
+            media = True
+        else:
+            return None
+    return _unwrapped(texts), media
+
+
+def _unwrapped(texts: list[str]) -> str:
+    """
+    Texts without ``<system-reminder>`` blocks, and with a client's own wrapping of a slash command undone:
+    ``<command-name>/x</command-name><command-args>a b</command-args>`` is what a person typed as ``/x a b``. The body
+    of the command's file follows in the same message; where it says the same once more, once is enough.
+    """
+    words = []
+    for text in texts:
+        if "<system-reminder>" in text:
+            text = _REMINDER.sub("", text)
+        if "<command-name>" in text:
+            found = dict(_COMMAND.findall(text))
+            name, arguments = found.get("name", "").strip(), found.get("args", "").strip()
+            if name:
+                words.append(f"{name} {arguments}".strip())
+                text = _COMMAND.sub("", text)
+        text = text.strip()
+        if text and text not in words:
+            words.append(text)
+    return "\n".join(words)
