@@ -1,9 +1,9 @@
 """
 Carries one exchange through its plan: attempt, gate, commit, relay, record.
 
-An :class:`Exchange` is the sink of every upstream call it makes, one call at a time. Before *commit* a failure moves to the
-next attempt and the client sees nothing of it (a stream that waits long gets keep-alive events); after commit nothing
-is hidden. Plain callbacks and one timer an exchange: this is the path every byte takes.
+An :class:`Exchange` is the sink of every upstream call it makes, one call at a time. Before *commit* a failure moves to
+the next attempt and the client sees nothing of it (a stream that waits long gets keep-alive events); after commit
+nothing is hidden. Plain callbacks and one timer an exchange: this is the path every byte takes.
 """
 
 from __future__ import annotations
@@ -488,7 +488,8 @@ class Exchange:
             self._request.finish(rest)
             self._finish("cut", ending, ending.error.message)
             return
-        self._cut(verdict or Verdict(Kind.CUT, "the stream ended without its final event", retry_same=True), rest, ending)
+        unfinished = Verdict(Kind.CUT, "the stream ended without its final event", retry_same=True)
+        self._cut(verdict or unfinished, rest, ending)
 
     def _cut(self, verdict: Verdict, rest: bytes, ending: Ending) -> None:
         """Show the client that the answer is broken."""
@@ -497,7 +498,7 @@ class Exchange:
             assert self._attempt is not None
             error = RouterError(
                 Kind.TIMEOUT if verdict.kind is Kind.TIMEOUT else Kind.CUT,
-                f"the answer of {self._attempt.upstream} broke off: {verdict.message}. What came so far is not the whole.",
+                f"the answer of {self._attempt.upstream} broke off: {verdict.message}. What came is not the whole.",
             )
             # The blank lines end an event that was cut in its middle; between two events they mean nothing.
             self._request.finish(rest + b"\n\n" + self._dialect.error_event(error, self.record.request_id))
@@ -548,7 +549,7 @@ class Exchange:
             self._give_up(answered[-1] if answered else tried[-1])
             return
         # The last word of each upstream, in the order they were asked.
-        last = {name: verdict for name, verdict in failures}
+        last = dict(failures)
         reasons = "; ".join(f"{name}: {_in_words(verdict)}" for name, verdict in last.items())
         waits = [verdict.retry_after for verdict in last.values() if verdict.retry_after is not None]
         advice = max(1.0, min(waits)) if waits else RETRY_ADVICE

@@ -49,8 +49,8 @@ class CannotStart(SystemExit):
 
 class Router(MultiService):
     """
-    Everything that runs: one :class:`~mportrouter.ports.PortService` a port (named ``port:8771`` …), the health checker,
-    the ledger, the log, the alerts and the admin service.
+    Everything that runs: one :class:`~mportrouter.ports.PortService` a port (named ``port:8771`` …), the health
+    checker, the ledger, the log, the alerts and the admin service.
 
     :param reactor: the reactor; it is the clock too.
     :param settings: the validated settings.
@@ -279,10 +279,11 @@ class Router(MultiService):
                 signal.signal(number, self._on_second_signal)
         finished = self.drain()
         finished.addCallback(lambda _: MultiService.stopService(self))
-        finished.addCallback(
-            lambda _: DeferredList([upstream.stop() for upstream in self.runtime.upstreams.values()], consumeErrors=True)
-        )
+        finished.addCallback(lambda _: self._stop_upstreams())
         return finished
+
+    def _stop_upstreams(self) -> Deferred[Any]:
+        return DeferredList([upstream.stop() for upstream in self.runtime.upstreams.values()], consumeErrors=True)
 
     def _on_second_signal(self, number: int, frame: object) -> None:
         self.reactor.callFromThread(self.abort)

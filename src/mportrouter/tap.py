@@ -28,8 +28,8 @@ class Options(usage.Options):
 
     synopsis = "[options]"
     longdesc = (
-        "A local router between LLM clients and LLM providers. With --all-ports it opens 8771 (anthropic), 8772 (minimax), "
-        "8773 (mixed), 8774 (interactive) and the switchable 8787; with --demo it needs no key."
+        "A local router between LLM clients and LLM providers. With --all-ports it opens 8771 (anthropic), "
+        "8772 (minimax), 8773 (mixed), 8774 (interactive) and the switchable 8787; with --demo it needs no key."
     )
 
     optParameters = [  # noqa: RUF012 - the shape that usage.Options wants
@@ -50,7 +50,7 @@ class Options(usage.Options):
     optFlags = [  # noqa: RUF012
         ["all-ports", "a", "Open 8771 to 8774, one mode each, and the dynamic 8787."],
         ["debug", None, "Log at level debug."],
-        ["demo", None, "Answer from stand-in providers inside this process; no key is needed, nothing leaves the machine."],
+        ["demo", None, "Answer from stand-in providers inside this process: no key is needed."],
         ["check-config", None, "Print the resulting settings and where each came from, and exit."],
     ]
 

@@ -241,7 +241,8 @@ class WholeAnswers(SynchronousTestCase):
         self.assertEqual((record.outcome, record.upstream, record.model, record.status), ("ok", "b", "b-model", 200))
         assert record.usage is not None
         self.assertEqual((record.usage.input, record.usage.output), (10, 5))
-        self.assertEqual([(each.upstream, each.kind, each.status) for each in record.failed], [("a", "overloaded", 529)])
+        failed = [(each.upstream, each.kind, each.status) for each in record.failed]
+        self.assertEqual(failed, [("a", "overloaded", 529)])
         self.assertEqual(relayed.upstreams["a"].in_flight, 0)
         self.assertEqual(relayed.upstreams["b"].in_flight, 0)
 
@@ -287,8 +288,8 @@ class Failures(SynchronousTestCase):
 
     def test_clients_fault(self) -> None:
         """A 400 goes to the client with the provider's own bytes; nobody else is asked."""
-        relayed = Relayed({"a": [error(400, "invalid_request_error", "max_tokens: required")], "b": [whole()]}, retries=1)
-        relayed.run()
+        wrong = error(400, "invalid_request_error", "max_tokens: required")
+        relayed = Relayed({"a": [wrong], "b": [whole()]}, retries=1).run()
         self.assertEqual(relayed.status, 400)
         self.assertEqual(relayed.content, canned_error("invalid_request_error", "max_tokens: required"))
         self.assertEqual(relayed.asked(), {"a": 1, "b": 0})
@@ -493,7 +494,8 @@ class Time(SynchronousTestCase):
 
     def test_silent(self) -> None:
         """An upstream that says nothing is given up after the head limit; the call is aborted."""
-        relayed = Relayed({"a": [[Wait(99)]], "b": [stream(*EVENTS, End())]}, streamed=True, timeouts=self.LIMITS).run(4)
+        scripts = {"a": [[Wait(99)]], "b": [stream(*EVENTS, End())]}
+        relayed = Relayed(scripts, streamed=True, timeouts=self.LIMITS).run(4)
         self.assertEqual(relayed.header("x-mportrouter-upstream"), "b")
         self.assertTrue(relayed.upstreams["a"].requests[0].call.aborted)
         self.assertEqual(relayed.record.failed[0].kind, "timeout")
@@ -540,7 +542,7 @@ class Time(SynchronousTestCase):
         """Bytes that keep coming keep the idle limit away."""
         pieces: list[Any] = []
         for event in EVENTS:
-            pieces += [event, Wait(4)]
+            pieces += [event, Wait(3)]
         limits = attrs.evolve(self.LIMITS, first_content=20.0)
         relayed = Relayed({"a": [stream(*pieces, End())]}, streamed=True, timeouts=limits).run(60)
         self.assertEqual(relayed.content, b"".join(EVENTS))

@@ -92,7 +92,8 @@ class Admission:
         if not carriers:
             raise RouterError(
                 Kind.UNAUTHENTICATED,
-                "this router wants its gateway token: send it as x-mportrouter-token, x-api-key or Authorization: Bearer",
+                "this router wants its gateway token; "
+                "send it as x-mportrouter-token, x-api-key or Authorization: Bearer",
             )
         return frozenset(carriers)
 

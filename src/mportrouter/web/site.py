@@ -55,7 +55,7 @@ class House(Protocol):
         """Price an exchange and tell log, ledger and alerts of it."""
 
     def analyse(self, mode: ModeSettings, runtime: Runtime, text: str) -> Any:
-        """A Deferred of a :class:`~mportrouter.routing.complexity.Score` from a model, or ``None`` where none is asked."""
+        """A Deferred of a model's :class:`~mportrouter.routing.complexity.Score`, or ``None`` where none is asked."""
 
     def health_report(self, mode: str) -> tuple[int, dict[str, Any]]:
         """HTTP status and body of ``GET /health``."""
@@ -180,11 +180,8 @@ class Site:
     # ------------------------------------------------------------------------------------------- small answers
 
     def _root(self, request: Request, port: PortService, fields: Fields) -> None:
-        self.respond_json(
-            request,
-            200,
-            {"service": "mportrouter", "port": port.number, "mode": port.mode, "health": "/health", "status": "/status"},
-        )
+        about = {"service": "mportrouter", "port": port.number, "mode": port.mode}
+        self.respond_json(request, 200, {**about, "health": "/health", "status": "/status"})
 
     def _health(self, request: Request, port: PortService, fields: Fields) -> None:
         status, report = self.house.health_report(port.mode)
@@ -244,7 +241,7 @@ def canonical(path: bytes) -> bytes:
     """
     The path as the API has it: ``/v1`` once in front, no slash behind.
 
-    Clients set base URLs with and without ``/v1`` and add their own, so ``/messages`` and ``/v1/v1/messages`` both come.
+    Clients set base URLs with and without ``/v1`` and add their own: ``/messages`` and ``/v1/v1/messages`` both come.
     """
     path = path.rstrip(b"/") or b"/"
     while path.startswith(b"/v1/v1/"):
