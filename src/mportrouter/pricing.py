@@ -194,7 +194,7 @@ class PriceBook:
 
 
 def claude_equivalent(requested: str) -> str:
-    """The Claude model that "all Claude" would have used: the requested one where it has a price, else the reference."""
+    """The Claude model that "all Claude" would have used: the requested one if it has a price, else the reference."""
     name = _plain(requested)
     return requested if any(row.matches(name) for row in _vendored()["anthropic"]) else REFERENCE_MODEL
 

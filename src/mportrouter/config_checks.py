@@ -1,0 +1,160 @@
+"""What must hold between the settings of a configuration, and what a person had better know about one that holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from .config_places import Mistakes, nearest
+from .config_schema import Reading
+from .config_words import is_loopback
+from .settings import ModeSettings, PortSettings, Settings, UpstreamSettings
+
+_TAKES = {"only": (1, 1, "exactly one"), "interactive": (2, 2, "exactly two"), "fallback": (1, None, "at least one")}
+
+
+def check(settings: Settings, configured: Mapping[int, PortSettings], reading: Reading) -> None:
+    """
+    Find every mistake between settings.
+
+    :param settings: the draft, with the ports that will be opened.
+    :param configured: the ports that the file has beside these.
+    :param reading: where things stand, and where the mistakes go.
+    """
+    mistakes = reading.mistakes
+    for number, port in {**configured, **settings.ports}.items():
+        _check_port(number, port, settings, reading)
+    for mode in settings.modes.values():
+        _check_mode(mode, settings, reading)
+    for upstream in settings.upstreams.values():
+        _check_upstream(upstream, settings, reading)
+    _check_doors(settings, reading)
+    if settings.breaker.open_at_most < settings.breaker.open_for:
+        mistakes.add(reading.place("breaker.open_at_most"), "breaker.open_at_most: expected not less than open_for")
+    if settings.demo is None:
+        _check_keys(settings, mistakes)
+
+
+def _at(path: str, settings: Settings, reading: Reading) -> str:
+    """Where a setting is from: the flag or variable, or its place in the file."""
+    return settings.origins.get(path) or reading.place(path)
+
+
+def _check_port(number: int, port: PortSettings, settings: Settings, reading: Reading) -> None:
+    # A mode that was given but could not be read has its own mistake already.
+    if port.mode not in settings.modes and f"modes.{port.mode}" not in reading.given:
+        path = f"ports.{number}.mode"
+        near = nearest(port.mode, settings.modes)
+        reading.mistakes.add(_at(path, settings, reading), f"{path}: there is no mode {port.mode!r}{near}")
+
+
+def _check_mode(mode: ModeSettings, settings: Settings, reading: Reading) -> None:
+    path = f"modes.{mode.name}.upstreams"
+    place = reading.place(path)
+    for index, id in enumerate(mode.upstreams):
+        # As for modes above.
+        if id not in settings.upstreams and f"upstreams.{id}" not in reading.given:
+            reading.mistakes.add(place, f"{path}: there is no upstream {id!r}{nearest(id, settings.upstreams)}")
+        if id in mode.upstreams[:index]:
+            reading.mistakes.add(place, f"{path}: {id!r} is named twice")
+    least, most, words = _TAKES[mode.strategy]
+    if len(mode.upstreams) < least or (most is not None and len(mode.upstreams) > most):
+        reading.mistakes.add(
+            place, f"{path}: the strategy {mode.strategy!r} takes {words} upstream, not {len(mode.upstreams)}"
+        )
+    elif all(id in settings.upstreams and not settings.upstreams[id].enabled for id in mode.upstreams):
+        reading.mistakes.add(place, f"{path}: every upstream of it is disabled")
+    analyzer = mode.interactive.analyzer_upstream
+    if mode.strategy == "interactive" and mode.interactive.analyzer != "local" and analyzer not in settings.upstreams:
+        path = f"modes.{mode.name}.analyzer_upstream"
+        near = nearest(analyzer, settings.upstreams)
+        reading.mistakes.add(reading.place(path), f"{path}: there is no upstream {analyzer!r}{near}")
+
+
+def _check_upstream(upstream: UpstreamSettings, settings: Settings, reading: Reading) -> None:
+    path = f"upstreams.{upstream.id}"
+    base = f"{path}.base_url"
+    if not upstream.base_url:
+        if base not in reading.given:
+            reading.mistakes.add(reading.place(path), f"{base}: is needed; the provider 'custom' has none of its own")
+        return
+    url = urlsplit(upstream.base_url)
+    if settings.demo is None and is_loopback(url.hostname or "") and url.port in settings.ports:
+        # The variable that points a client at the router is often still set where the router is started.
+        reading.mistakes.add(
+            _at(base, settings, reading),
+            f"{base}: {upstream.base_url} is a port of this router itself; unset the variable, or name the provider",
+        )
+    if upstream.pins.mode != "off" and len(set(upstream.pins.sha256)) < 2:
+        reading.mistakes.add(
+            reading.place(f"{path}.pins"),
+            f"{path}.pins: expected at least two different pins, one of them a backup (mportrouter pins capture HOST)",
+        )
+    if upstream.auth == "client" and f"{path}.api_key" in reading.given and upstream.api_key is not None:
+        reading.mistakes.add(
+            reading.place(f"{path}.api_key"), f"{path}.api_key: 'auth: client' sends the client's own key; take one out"
+        )
+
+
+def _check_doors(settings: Settings, reading: Reading) -> None:
+    mistakes = reading.mistakes
+    bare = sorted(number for number, port in settings.ports.items() if port.token is None)
+    if not is_loopback(settings.host) and settings.token is None and bare:
+        mistakes.add(
+            _at("host", settings, reading),
+            f"host: {settings.host} can be reached from other machines; set token: (or one for each of the ports "
+            f"{', '.join(map(str, bare))})",
+        )
+    admin = settings.admin
+    if admin.tcp_port is not None:
+        place = reading.place("admin.tcp_port")
+        if admin.password is None and "admin.password" not in reading.given:
+            mistakes.add(place, "admin.tcp_port: a password is needed with it (admin.password)")
+        if admin.tcp_port in settings.ports:
+            mistakes.add(place, f"admin.tcp_port: {admin.tcp_port} is a port of the router already")
+
+
+def _check_keys(settings: Settings, mistakes: Mistakes) -> None:
+    """Every upstream that an opened port may ask needs its key."""
+    wanted: dict[str, list[str]] = {}
+    for number, port in sorted(settings.ports.items()):
+        mode = settings.modes.get(port.mode)
+        for id in mode.upstreams if mode else ():
+            upstream = settings.upstreams.get(id)
+            if upstream and upstream.enabled and upstream.auth == "key" and upstream.api_key is None:
+                wanted.setdefault(id, []).append(f"{port.mode} (port {number})")
+    for id, modes in wanted.items():
+        variable = settings.upstreams[id].key_variable
+        how = f"set {variable} in the environment or in .env" if variable else f"set upstreams.{id}.api_key"
+        plural = "modes" if len(modes) > 1 else "mode"
+        mistakes.add(
+            "", f"no key for the upstream {id!r}, needed by the {plural} {', '.join(modes)}: {how}, or try with --demo"
+        )
+
+
+def warnings(settings: Settings) -> list[str]:
+    """What holds but should be known before the start, one sentence each."""
+    told = []
+    if not is_loopback(settings.host):
+        told.append(f"host: {settings.host} can be reached from other machines, and the router speaks plain HTTP")
+    used = {id for port in settings.ports.values() for id in settings.modes[port.mode].upstreams}
+    for id, upstream in settings.upstreams.items():
+        origin = settings.origins.get(f"upstreams.{id}.api_key", "")
+        if upstream.api_key is not None and not origin.startswith(("environment ", ".env ")):
+            told.append(f"upstreams.{id}.api_key: the key is written in the file ({origin}); ${{NAME}} keeps it out")
+        if id in used and upstream.tls.minimum == "1.2":
+            told.append(f"upstreams.{id}.tls.minimum: TLS 1.2 is allowed; 1.3 is the default for a reason")
+    if settings.demo is not None:
+        return told
+    for number, port in sorted(settings.ports.items()):
+        if not port.dynamic:
+            continue
+        for mode in settings.modes.values():
+            without = [id for id in mode.upstreams if _keyless(settings.upstreams[id])]
+            if without:
+                told.append(f"port {number} cannot be switched to {mode.name}: no key for {', '.join(without)}")
+    return told
+
+
+def _keyless(upstream: UpstreamSettings) -> bool:
+    return upstream.enabled and upstream.auth == "key" and upstream.api_key is None

@@ -1,0 +1,89 @@
+"""Settings as ``--check-config`` prints them: YAML that could be loaded again, secrets masked, origins as comments."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Any
+
+import attrs
+
+from .settings import Interactive, ModeSettings, PortSettings, Secret, Settings, UpstreamSettings
+
+_PLAIN = re.compile(r"[A-Za-z0-9_./~][A-Za-z0-9_./~+=-]*")
+# Words that a reader of YAML would take for something else than a text.
+_SPECIAL = re.compile(r"(?i)(?:true|false|yes|no|on|off|null|none|~|[0-9.]+|[0-9.]+e[0-9]+)")
+# What a mapping's key says already, or no file can set.
+_UNSAID = {UpstreamSettings: "id", ModeSettings: "name", PortSettings: "port", Settings: "origins"}
+_PAIRS = frozenset({"models", "faults"})
+
+
+def render(settings: Settings) -> str:
+    """
+    Every setting, one a line.
+
+    :param settings: what :func:`mportrouter.config.load` returned.
+    """
+    lines = ["# Settings in force; what has no comment is a default."]
+    for key, value in _members(settings):
+        lines.extend(_lines(key, value, key, settings.origins, 0))
+    return "\n".join(lines) + "\n"
+
+
+def _members(value: Any) -> Iterator[tuple[str, Any]]:
+    """The settings of a value, as the file has them."""
+    for field in attrs.fields(type(value)):
+        if _UNSAID.get(type(value)) == field.name:
+            continue
+        member = getattr(value, field.name)
+        if isinstance(member, Interactive):
+            # Its keys stand among the mode's own, and only where the strategy reads them.
+            if isinstance(value, ModeSettings) and value.strategy == "interactive":
+                yield from _members(member)
+        elif field.name in _PAIRS:
+            yield field.name, dict(member)
+        else:
+            yield field.name, member
+
+
+def _lines(key: str, value: Any, path: str, origins: Mapping[str, str], depth: int) -> Iterator[str]:
+    indent = "  " * depth
+    origin = f"  # from {origins[path]}" if path in origins else ""
+    name = key if key.isdigit() else _text(key)
+    if attrs.has(type(value)) and not isinstance(value, Secret):
+        children = list(_members(value))
+    elif isinstance(value, Mapping):
+        children = [(str(child), member) for child, member in value.items()]
+    else:
+        yield f"{indent}{name}: {_scalar(value)}{origin}"
+        return
+    if not children:
+        yield f"{indent}{name}: {{}}{origin}"
+        return
+    yield f"{indent}{name}:{origin}"
+    for child, member in children:
+        yield from _lines(child, member, f"{path}.{child}", origins, depth + 1)
+
+
+def _scalar(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Secret):
+        return '"****"'
+    if isinstance(value, tuple):
+        return f"[{', '.join(_scalar(item) for item in value)}]"
+    if isinstance(value, float):
+        return f"{value:.15g}"
+    if isinstance(value, (int, Decimal)):
+        return f"{value:f}" if isinstance(value, Decimal) else str(value)
+    return _text(str(value))
+
+
+def _text(text: str) -> str:
+    if _PLAIN.fullmatch(text) and not _SPECIAL.fullmatch(text):
+        return text
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("${", "$${")
+    return f'"{escaped}"'
