@@ -11,6 +11,7 @@ Imports of its own floor: :mod:`mportrouter.state`, for the socket's place.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -73,9 +74,8 @@ class AdminRoot(pb.Root):
         if failure.check(CommandError):
             raise Refused(str(plain(failure.getErrorMessage())))
         self._log.failure("An admin call broke: {method}", failure=failure, method=method)
-        raise Failed(
-            f"the router could not do this ({failure.type.__name__ if failure.type else 'error'}); see its log"
-        )
+        name = failure.type.__name__ if failure.type else "error"
+        raise Failed(f"the router could not do this ({name}); its log says more")
 
     def remote_version(self) -> dict[str, Any]:
         """Who answers: version of the package, process id, version of these methods."""
@@ -244,10 +244,14 @@ def clear_way(path: str, answers: Callable[[str], bool] = answers) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(found.st_mode):
-        raise CannotListenError("unix", path, OSError(17, "there is a file of that name that is no socket"))
+        raise CannotListenError("unix", path, OSError(errno.EEXIST, "there is a file of that name that is no socket"))
     if answers(path):
         raise CannotListenError(
-            "unix", path, OSError(98, "another mportrouter with the same state directory is running (`state:` sets it)")
+            "unix",
+            path,
+            OSError(
+                errno.EADDRINUSE, "another mportrouter with the same state directory is running (`state:` sets it)"
+            ),
         )
     os.unlink(path)
 
@@ -311,9 +315,7 @@ class AdminService(service.MultiService):
         self.socket.setServiceParent(self)
         if settings.tcp_port is not None:
             if settings.password is None:
-                raise ConfigError(
-                    ["admin.tcp_port needs admin.password: anybody on this machine can connect to a port"]
-                )
+                raise ConfigError(["admin.tcp_port needs admin.password: every user of this machine can connect"])
             portal = Portal(AdminRealm(root), [PasswordChecker(settings.username, settings.password.value)])
             tcp = internet.TCPServer(
                 settings.tcp_port, pb.PBServerFactory(portal), interface="127.0.0.1", reactor=reactor

@@ -76,6 +76,6 @@ def claude_code_lines(port: int) -> tuple[str, str, str]:
     """The three lines that point Claude Code at a port of the router."""
     return (
         f"export ANTHROPIC_BASE_URL=http://127.0.0.1:{port}",
-        'export ANTHROPIC_API_KEY="${ANTHROPIC_API_KEY:-mportrouter}"   # the router sends its own keys to the providers',
+        'export ANTHROPIC_API_KEY="${ANTHROPIC_API_KEY:-mportrouter}"  # providers get the router\'s own keys',
         "claude",
     )
