@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from .errors import Kind, RouterError
 from .interfaces import ICall, IResponseSink
-from .relay import forwarded, header_text
+from .reply import forwarded, header_text
 from .upstream import Upstream
 from .web.http1 import Request
 

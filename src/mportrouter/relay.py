@@ -4,75 +4,38 @@ Carries one exchange through its plan: attempt, gate, commit, relay, record.
 An :class:`Exchange` is the sink of every upstream call it makes, one call at a time. Before *commit* a failure moves to
 the next attempt and the client sees nothing of it (a stream that waits long gets keep-alive events); after commit
 nothing is hidden. Plain callbacks and one timer an exchange: this is the path every byte takes.
+
+Imports of its own floor: :mod:`mportrouter.reply`, the client's side of the same exchange.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
 from .breaker import Refusal
 from .errors import Kind, RouterError, Verdict
-from .interfaces import Ending, Headers, IAnswerReader, ICall, IDialect, IPermit, IResponseSink, Look, Prepared, Target
+from .interfaces import Ending, IAnswerReader, ICall, IDialect, IPermit, IResponseSink, Look, Prepared, Target
+from .patience import deadlines
 from .records import AttemptRecord, ExchangeRecord
-from .routing.policy import Attempt, Plan
+from .reply import Reply, header_text
+from .routing.plans import Attempt, Plan
 from .settings import ModeSettings, Timeouts
-from .verdicts import classify
+from .verdicts import classify, nobody_answered
 from .web.http1 import Request
 
-#: Fields that belong to one connection (RFC 9110 §7.6.1) or to the provider's own site, and never reach the client.
-NOT_FORWARDED = frozenset(
-    [
-        b"connection",
-        b"keep-alive",
-        b"proxy-connection",
-        b"proxy-authenticate",
-        b"transfer-encoding",
-        b"te",
-        b"trailer",
-        b"upgrade",
-        b"content-length",
-        b"set-cookie",
-        b"strict-transport-security",
-        b"alt-svc",
-    ]
-)
 #: Bytes of an error body that are kept: every provider's fits many times over.
 ERROR_BODY_LIMIT = 1024 * 1024
 #: Bytes that a port with ``commit: complete`` holds before it gives up holding.
 HOLD_LIMIT = 32 * 1024 * 1024
 #: Attempts of one exchange, all upstreams together.
 ATTEMPT_BUDGET = 6
-#: Seconds that a router-made 503 advises where nobody said anything better.
-RETRY_ADVICE = 5.0
-
-
-class RelayUpstream(Protocol):
-    """What the relay needs of a :class:`mportrouter.upstream.Upstream`."""
-
-    id: str
-    provider_name: str
-    in_flight: int
-    circuit: Any
-    settings: Any
-
-    def send(
-        self, method: bytes, path: bytes, query: bytes, client_headers: Headers, body: bytes, sink: object
-    ) -> ICall: ...
-
-
-def forwarded(headers: Headers) -> list[tuple[bytes, bytes]]:
-    """The fields of an upstream's answer that the client gets, in their order."""
-    return [field for field in headers if field[0] not in NOT_FORWARDED]
-
-
-def header_text(text: str) -> bytes:
-    """``text`` as a header value: one line of printable ASCII, at most 300 bytes."""
-    return text.encode("ascii", "replace").replace(b"\r", b" ").replace(b"\n", b" ")[:300]
+#: Longest wait in seconds for a second try at the same upstream.
+RETRY_WAIT = 2.0
 
 
 @implementer(IResponseSink)
@@ -95,52 +58,15 @@ class Exchange:
     :param ping_after: seconds of silence before the client of a stream gets a keep-alive.
     """
 
+    # fmt: off
     __slots__ = (
-        "_attempt",
-        "_attempts",
-        "_began",
-        "_body",
-        "_call",
-        "_clock",
-        "_collected",
-        "_collecting",
-        "_committed",
-        "_context",
-        "_dialect",
-        "_done",
-        "_error_headers",
-        "_failures",
-        "_headers",
-        "_held",
-        "_held_size",
-        "_hold",
-        "_in_flight",
-        "_index",
-        "_last",
-        "_limits",
-        "_look",
-        "_mode",
-        "_needs_context",
-        "_over",
-        "_permit",
-        "_ping_after",
-        "_pinged",
-        "_plan",
-        "_prepared",
-        "_random",
-        "_reader",
-        "_request",
-        "_retries",
-        "_sent",
-        "_status",
-        "_stream",
-        "_target",
-        "_timer",
-        "_upstream",
-        "_upstreams",
-        "_waiting_since",
-        "record",
+        "_attempt", "_attempts", "_began", "_body", "_call", "_clock", "_collecting", "_committed", "_context",
+        "_dialect", "_done", "_failures", "_headers", "_held", "_held_size", "_hold", "_in_flight", "_index", "_last",
+        "_limits", "_look", "_mode", "_needs_context", "_over", "_permit", "_ping_after", "_plan", "_prepared",
+        "_random", "_reader", "_reply", "_request", "_retries", "_sent", "_status", "_stream", "_target", "_timer",
+        "_upstream", "_upstreams", "_waiting_since", "record",
     )
+    # fmt: on
 
     def __init__(
         self,
@@ -173,9 +99,12 @@ class Exchange:
         self._hold = hold
         self._ping_after = ping_after
         self._random = random
+        fields = [(b"x-mportrouter-mode", header_text(mode.name))]
+        if plan.decision:
+            fields.append((b"x-mportrouter-decision", header_text(plan.decision)))
+        self._reply = Reply(request, dialect, record.request_id, fields)
         self._began = self._last = self._sent = self._waiting_since = clock.seconds()
         self._index = -1
-        self._in_flight = False
         self._attempts = 0
         self._retries = 0
         self._failures: list[tuple[str, Verdict]] = []
@@ -185,20 +114,18 @@ class Exchange:
         self._upstream: Any = None
         self._permit: IPermit | None = None
         self._call: ICall | None = None
+        self._in_flight = False
         self._timer: IDelayedCall | None = None
         self._reader: IAnswerReader | None = None
         self._limits = Timeouts()
         self._held: list[bytes] = []
         self._held_size = 0
         self._collecting = False
-        self._collected: list[bytes] = []
-        self._error_headers: list[tuple[bytes, bytes]] = []
         self._body = b""
         self._status = 0
         self._headers: list[tuple[bytes, bytes]] = []
         self._stream = False
         self._committed = False
-        self._pinged = False
         self._over = False
 
     # ------------------------------------------------------------------------------------------- the plan's walk
@@ -245,24 +172,26 @@ class Exchange:
         self._permit = permit
         self._reader = None
         self._collecting = False
-        self._collected = []
         self._held = []
         self._held_size = 0
-        try:
-            if self._prepared is None:
-                self._prepared = self._dialect.prepare(self._request.body, self._look, self._target(attempt))
-        except RouterError as error:
-            permit.release()
-            self._permit = None
-            self._refuse(error)
-            return True
+        request = self._request
         self._attempts = serial = self._attempts + 1
         self._limits = upstream.settings.timeouts
         self._sent = self._clock.seconds()
-        self._in_flight = True
-        upstream.in_flight += 1
-        request = self._request
-        call = upstream.send(request.method, b"/v1/messages", request.query, request.headers, self._prepared.body, self)
+        try:
+            if self._prepared is None:
+                self._prepared = self._dialect.prepare(request.body, self._look, self._target(attempt))
+            self._in_flight = True
+            upstream.in_flight += 1
+            call = upstream.send(
+                request.method, b"/v1/messages", request.query, request.headers, self._prepared.body, self
+            )
+        except (RouterError, ValueError) as error:
+            self._release_call()
+            permit.release()
+            self._permit = None
+            self._refuse(error if isinstance(error, RouterError) else RouterError(Kind.BAD_REQUEST, str(error)))
+            return True
         if self._attempts == serial and self._in_flight:
             self._call = call
             self._arm()
@@ -275,15 +204,11 @@ class Exchange:
         self._note(verdict, 0.0)
 
     def _note(self, verdict: Verdict, seconds: float) -> None:
-        assert self._attempt is not None
+        attempt = self._attempt
+        assert attempt is not None
         self.record.failed.append(
             AttemptRecord(
-                self._attempt.upstream,
-                self._attempt.model,
-                verdict.kind.value,
-                verdict.status,
-                verdict.message,
-                seconds * 1000.0,
+                attempt.upstream, attempt.model, verdict.kind.value, verdict.status, verdict.message, seconds * 1000.0
             )
         )
 
@@ -308,33 +233,35 @@ class Exchange:
         permit.failure(verdict)
         self._failures.append((attempt.upstream, verdict))
         self._note(verdict, self._clock.seconds() - self._sent)
-        if not verdict.move_on and verdict.kind is not Kind.CONTEXT:
-            self._give_up(verdict)
-            return
         if verdict.kind is Kind.CONTEXT:
             self._needs_context = self._context(attempt) or 0
             if not any((self._context(other) or 0) > self._needs_context for other in self._rest()):
                 self._give_up(verdict)
                 return
-        elif (
-            verdict.retry_same
-            and self._retries > 0
-            and self._attempts < ATTEMPT_BUDGET
-            and (verdict.kind is not Kind.TIMEOUT or self._mode.retry_timeouts)
-            and (verdict.retry_after is None or not self._rest())
-        ):
-            self._retries -= 1
+        elif not verdict.move_on:
+            self._give_up(verdict)
+            return
+        elif self._worth_another_try(verdict):
             delay = self._mode.retry_delay * (0.75 + 0.5 * self._random())
             if verdict.retry_after is not None:
                 delay = max(delay, verdict.retry_after)
-            if delay <= max(2.0, self._mode.retry_delay * 2):
+            if delay <= max(RETRY_WAIT, self._mode.retry_delay * 1.25):
+                self._retries -= 1
                 self._disarm()
                 self._timer = self._clock.callLater(delay, self._retry)
                 return
         self._advance()
 
+    def _worth_another_try(self, verdict: Verdict) -> bool:
+        if not verdict.retry_same or self._retries <= 0 or self._attempts >= ATTEMPT_BUDGET:
+            return False
+        if verdict.kind is Kind.TIMEOUT and not self._mode.retry_timeouts:
+            return False
+        # A provider that says when to come back is waited for only where there is nobody else.
+        return verdict.retry_after is None or not self._rest()
+
     def _rest(self) -> tuple[Attempt, ...]:
-        return tuple(self._plan.attempts[self._index + 1 :])
+        return self._plan.attempts[self._index + 1 :]
 
     def _retry(self) -> None:
         self._timer = None
@@ -363,35 +290,29 @@ class Exchange:
         self._reader = self._dialect.reader(self._stream, encoding, self._target(attempt))
 
     def data(self, data: bytes) -> None:
+        self._last = self._clock.seconds()
         reader = self._reader
+        if reader is None:
+            if self._held_size < ERROR_BODY_LIMIT:
+                self._held.append(data)
+                self._held_size += len(data)
+            return
+        out = reader.feed(data)
         if self._committed:
-            assert reader is not None
-            self._last = self._clock.seconds()
-            out = reader.feed(data)
             if out:
                 self._request.write(out)
             return
-        if reader is None:
-            self._collect(data)
-            return
-        self._last = self._clock.seconds()
-        out = reader.feed(data)
         if out:
             self._held.append(out)
             self._held_size += len(out)
         state = reader.state
         if state == "content":
-            # A whole JSON answer is "content" only when it got too large to hold; a stream, at its first content.
+            # A JSON answer gets here only when it has grown too large to hold; a stream, at its first content.
             if not self._hold or self._held_size > HOLD_LIMIT:
                 self._commit()
         elif state == "error":
             self._abort_call()
             self._failed(reader.verdict)
-
-    def _collect(self, data: bytes) -> None:
-        if self._held_size < ERROR_BODY_LIMIT:
-            self._collected.append(data)
-            self._held_size += len(data)
 
     def end(self, failure: Exception | None) -> None:
         self._release_call()
@@ -400,27 +321,22 @@ class Exchange:
             verdict = Verdict(Kind.NETWORK, str(failure) or type(failure).__name__, retry_same=True)
         if self._committed:
             self._end_committed(verdict)
-        elif self._collecting:
-            if verdict is None or self._collected:
-                self._body = b"".join(self._collected)
-                self._error_headers = self._headers
-                self._failed(classify(self._status, self._headers, self._body, self.record.at))
-            else:
-                self._failed(verdict)
+        elif self._collecting and (verdict is None or self._held):
+            self._body = b"".join(self._held)
+            self._failed(classify(self._status, self._headers, self._body, self.record.at))
         elif verdict is not None or self._reader is None:
+            self._collecting = False
             self._failed(verdict or Verdict(Kind.GARBAGE, "the upstream ended without an answer", retry_same=True))
         else:
-            self._end_held()
+            self._end_held(self._reader)
 
-    def _end_held(self) -> None:
+    def _end_held(self, reader: IAnswerReader) -> None:
         """The whole answer is here and nothing of it has gone out."""
-        reader = self._reader
-        assert reader is not None
         rest, ending = reader.finish()
         if rest:
             self._held.append(rest)
         trouble = reader.verdict if reader.state == "error" else ending.error
-        if trouble is None and self._pinged and not self._stream:
+        if trouble is None and self._reply.begun and not self._stream:
             trouble = Verdict(Kind.GARBAGE, "a stream was asked for and none came", status=self._status)
         if trouble is None and not ending.complete:
             trouble = Verdict(Kind.CUT, "the answer ended before it was whole", retry_same=True, status=self._status)
@@ -428,13 +344,7 @@ class Exchange:
             self._failed(trouble)
             return
         self._succeed()
-        self.record.first_milliseconds = (self._clock.seconds() - self._began) * 1000.0
-        body = b"".join(self._held)
-        self._held = []
-        if self._pinged:
-            self._request.finish(body)
-        else:
-            self._request.respond(self._status, self._answer_headers(), body)
+        self._reply.whole(self._status, self._headers, self._about(), b"".join(self._held))
         self._finish("ok", ending)
 
     # ------------------------------------------------------------------------------------------- commit and after
@@ -443,67 +353,50 @@ class Exchange:
         permit, self._permit = self._permit, None
         if permit is not None:
             permit.success()
+        self.record.first_milliseconds = (self._clock.seconds() - self._began) * 1000.0
 
-    def _answer_headers(self) -> list[tuple[bytes, bytes]]:
-        headers = forwarded(self._headers)
-        headers.extend(self._own_headers())
-        return headers
-
-    def _own_headers(self) -> Iterable[tuple[bytes, bytes]]:
-        prepared = self._prepared
-        yield b"x-mportrouter-mode", header_text(self._mode.name)
-        if self._attempt is not None and not (self._pinged and not self._committed):
-            yield b"x-mportrouter-upstream", header_text(self._attempt.upstream)
-        yield b"x-mportrouter-attempts", b"%d" % self._attempts
-        if self._plan.decision:
-            yield b"x-mportrouter-decision", header_text(self._plan.decision)
-        if prepared is not None and prepared.dropped:
-            yield b"x-mportrouter-dropped", header_text(", ".join(prepared.dropped))
+    def _about(self) -> list[tuple[bytes, bytes]]:
+        """The fields that tell how this answer came about."""
+        fields = [(b"x-mportrouter-attempts", b"%d" % self._attempts)]
+        if self._attempt is not None:
+            fields.append((b"x-mportrouter-upstream", header_text(self._attempt.upstream)))
+        if self._prepared is not None and self._prepared.dropped:
+            fields.append((b"x-mportrouter-dropped", header_text(", ".join(self._prepared.dropped))))
+        return fields
 
     def _commit(self) -> None:
         """The first content is here: from now on everything goes to the client as it comes."""
         self._succeed()
         self._committed = True
-        self.record.first_milliseconds = (self._clock.seconds() - self._began) * 1000.0
         held, self._held = b"".join(self._held), []
-        if self._pinged:
-            self._request.write(held)
-        else:
-            self._request.start(self._status, self._answer_headers(), None, held)
+        self._reply.begin(self._status, self._headers, self._about(), held)
         call = self._call
-        if call is not None and not self._over:
+        if call is not None:
             self._request.throttle(call.transport)
 
     def _end_committed(self, verdict: Verdict | None) -> None:
         reader = self._reader
         assert reader is not None
         rest, ending = reader.finish()
-        if verdict is None and ending.complete and ending.error is None:
-            self._request.finish(rest)
-            self._finish("ok", ending)
-            return
         if ending.error is not None:
             # The provider's own error event is among the bytes: it is the client's notice.
             self._blame(ending.error)
             self._request.finish(rest)
             self._finish("cut", ending, ending.error.message)
-            return
-        unfinished = Verdict(Kind.CUT, "the stream ended without its final event", retry_same=True)
-        self._cut(verdict or unfinished, rest, ending)
+        elif verdict is None and ending.complete:
+            self._request.finish(rest)
+            self._finish("ok", ending)
+        else:
+            unfinished = Verdict(Kind.CUT, "the stream ended without its final event", retry_same=True)
+            self._cut(verdict or unfinished, rest, ending)
 
     def _cut(self, verdict: Verdict, rest: bytes, ending: Ending) -> None:
         """Show the client that the answer is broken."""
         self._blame(verdict)
-        if self._stream:
-            assert self._attempt is not None
-            error = RouterError(
-                Kind.TIMEOUT if verdict.kind is Kind.TIMEOUT else Kind.CUT,
-                f"the answer of {self._attempt.upstream} broke off: {verdict.message}. What came is not the whole.",
-            )
-            # The blank lines end an event that was cut in its middle; between two events they mean nothing.
-            self._request.finish(rest + b"\n\n" + self._dialect.error_event(error, self.record.request_id))
-        else:
-            self._request.abort()
+        assert self._attempt is not None
+        kind = Kind.TIMEOUT if verdict.kind is Kind.TIMEOUT else Kind.CUT
+        words = f"the answer of {self._attempt.upstream} broke off: {verdict.message}. What came is not the whole."
+        self._reply.cut(RouterError(kind, words), rest, self._stream)
         self._finish("cut", ending, verdict.message)
 
     def _blame(self, verdict: Verdict) -> None:
@@ -518,57 +411,32 @@ class Exchange:
 
     def _give_up(self, verdict: Verdict) -> None:
         """The last failure is what the client gets: the provider's own answer, where there is one."""
-        if verdict.status is not None and self._collecting and not self._pinged:
-            self.record.error = verdict.message
-            headers = forwarded(self._error_headers)
-            headers.extend(self._own_headers())
-            self._request.respond(self._status, headers, self._body)
+        if verdict.status is not None and self._collecting and not self._reply.begun:
+            self._reply.whole(self._status, self._headers, self._about(), self._body)
             self._finish("error", None, verdict.message)
             return
         assert self._attempt is not None
-        self._refuse(
-            RouterError(
-                verdict.kind,
-                f"{self._attempt.upstream} failed: {verdict.message}",
-                retry_after=verdict.retry_after,
-                status=verdict.status if verdict.status is not None and verdict.status >= 400 else None,
-            )
-        )
+        status = verdict.status if verdict.status is not None and verdict.status >= 400 else None
+        words = f"{self._attempt.upstream} failed: {verdict.message}"
+        self._refuse(RouterError(verdict.kind, words, verdict.retry_after, status))
 
     def _exhausted(self) -> None:
         """No attempt is left."""
-        failures = self._failures
-        if not failures:
-            self._refuse(RouterError(Kind.UNAVAILABLE, "no upstream of this mode can take the request", RETRY_ADVICE))
-            return
-        names = dict.fromkeys(name for name, _ in failures)
-        tried = [verdict for _, verdict in failures]
-        if len(names) == 1 and self._attempts > 0:
+        tried = [verdict for _, verdict in self._failures]
+        # The last word of each upstream, in the order they were asked.
+        last = dict(self._failures)
+        if not last:
+            self._refuse(RouterError(Kind.UNAVAILABLE, "no upstream of this mode can take the request"))
+        elif len(last) == 1 and self._attempts > 0:
             # The provider's own words, rather than that its circuit has opened meanwhile.
             answered = [verdict for verdict in tried if verdict.status is not None]
             self._give_up(answered[-1] if answered else tried[-1])
-            return
-        # The last word of each upstream, in the order they were asked.
-        last = dict(failures)
-        reasons = "; ".join(f"{name}: {_in_words(verdict)}" for name, verdict in last.items())
-        waits = [verdict.retry_after for verdict in last.values() if verdict.retry_after is not None]
-        advice = max(1.0, min(waits)) if waits else RETRY_ADVICE
-        if all(verdict.kind is Kind.RATE for verdict in last.values()):
-            error = RouterError(Kind.RATE, f"rate-limited everywhere: {reasons}", advice)
         else:
-            error = RouterError(Kind.UNAVAILABLE, f"no upstream answered: {reasons}", advice)
-        self._refuse(error)
+            self._refuse(nobody_answered(last))
 
     def _refuse(self, error: RouterError) -> None:
         """Answer with an error of the router's own."""
-        record = self.record
-        if self._pinged:
-            self._request.finish(self._dialect.error_event(error, record.request_id))
-        else:
-            headers = error.headers(record.request_id)
-            headers.extend(self._own_headers())
-            self._status = error.status
-            self._request.respond(error.status, headers, self._dialect.error_body(error, record.request_id))
+        self._reply.refuse(error, self._about())
         self._status = error.status
         self._finish("error", None, error.message)
 
@@ -614,73 +482,44 @@ class Exchange:
     def _arm(self) -> None:
         """Wake up at the next moment at which anything can be due. Later activity is looked at then, not here."""
         self._disarm()
-        due = self._due()
+        due = min((moment for moment, _ in self._deadlines()), default=None)
+        if self._look.stream and not self._committed:
+            ping = self._waiting_since + self._ping_after
+            due = ping if due is None or ping < due else due
         if due is not None:
             self._timer = self._clock.callLater(max(0.0, due - self._clock.seconds()), self._tick)
 
-    def _deadlines(self) -> list[tuple[float, str]]:
-        """Each moment at which the attempt has taken too long, and in which respect."""
-        limits, moments = self._limits, []
+    def _deadlines(self) -> Iterator[tuple[float, str]]:
         if self._call is None:
-            return []
-        reader, sent = self._reader, self._sent
-        begun = reader is not None or self._collecting
-        if not begun:
-            limit = limits.head if self._look.stream else limits.answer
-            if limit is not None:
-                moments.append((sent + limit, f"no answer within {limit:g} s"))
-        if self._look.stream and not self._committed and (reader is None or reader.state == "hold"):
-            if limits.first_content is not None:
-                moments.append((sent + limits.first_content, f"no content within {limits.first_content:g} s"))
-        elif begun and limits.idle is not None:
-            moments.append((max(self._last, sent) + limits.idle, f"nothing came for {limits.idle:g} s"))
-        if limits.total is not None:
-            moments.append((sent + limits.total, f"not finished within {limits.total:g} s"))
-        return moments
-
-    def _due(self) -> float | None:
-        moments = [moment for moment, _ in self._deadlines()]
-        if self._look.stream and not self._committed:
-            moments.append(self._waiting_since + self._ping_after)
-        return min(moments, default=None)
+            return iter(())
+        reader = self._reader
+        return deadlines(
+            self._limits,
+            self._sent,
+            self._last,
+            streamed=self._look.stream,
+            begun=reader is not None or self._collecting,
+            waiting=not self._committed and (reader is None or reader.state == "hold"),
+        )
 
     def _tick(self) -> None:
         self._timer = None
         now = self._clock.seconds()
         for moment, what in self._deadlines():
             if now >= moment:
-                self._timed_out(what)
+                self._timed_out(Verdict(Kind.TIMEOUT, what, retry_same=True))
                 return
         if self._look.stream and not self._committed and now >= self._waiting_since + self._ping_after:
-            self._ping()
+            self._waiting_since = now
+            self._reply.ping([])
         self._arm()
 
-    def _ping(self) -> None:
-        """Tell the client of a stream that somebody is still there. The first one commits to status 200, no more."""
-        self._waiting_since = self._clock.seconds()
-        if self._pinged:
-            self._request.write(self._dialect.ping)
-            return
-        self._pinged = True
-        headers = [
-            (b"content-type", b"text/event-stream; charset=utf-8"),
-            (b"cache-control", b"no-cache"),
-            (b"request-id", self.record.request_id.encode("ascii")),
-        ]
-        headers.extend(self._own_headers())
-        self._request.start(200, headers, None, self._dialect.ping)
-
-    def _timed_out(self, what: str) -> None:
-        verdict = Verdict(Kind.TIMEOUT, what, retry_same=True)
+    def _timed_out(self, verdict: Verdict) -> None:
         reader = self._reader
         self._abort_call()
         if self._committed:
             assert reader is not None
-            rest, ending = reader.finish()
-            self._cut(verdict, rest, ending)
+            self._cut(verdict, *reader.finish())
         else:
+            self._collecting = False
             self._failed(verdict)
-
-
-def _in_words(verdict: Verdict) -> str:
-    return f"{verdict.message} (HTTP {verdict.status})" if verdict.status is not None else verdict.message

@@ -15,15 +15,18 @@ import json
 import re
 import unicodedata
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
 
 from .advice import duration, parse_reset, retry_after
-from .errors import Kind, Verdict
+from .errors import Kind, RouterError, Verdict
 
 __all__ = ["classify", "clean", "parse_reset", "retry_after", "verdict_for_code", "verdict_for_error"]
 
+#: Seconds after which to ask again where every upstream failed and none said when.
+RETRY_ADVICE = 5.0
 #: Characters of a provider's message that are kept.
 _MESSAGE_LIMIT = 300
 #: Bytes of an error body that are read; an error page longer than this is judged by its status alone.
@@ -366,3 +369,23 @@ def _text(value: Any) -> str:
     if isinstance(value, list):
         return "; ".join(filter(None, (_text(item.get("msg")) for item in value[:5] if isinstance(item, dict))))
     return ""
+
+
+def in_words(verdict: Verdict) -> str:
+    """A verdict for a person: the words, and the status where there was one."""
+    return f"{verdict.message} (HTTP {verdict.status})" if verdict.status is not None else verdict.message
+
+
+def nobody_answered(last: Mapping[str, Verdict]) -> RouterError:
+    """
+    The one error for several failures.
+
+    :param last: the last verdict of each upstream that was asked or passed over, in that order; not empty.
+    :returns: names every upstream with its reason; ``retry_after`` is the soonest time that any of them gave.
+    """
+    reasons = "; ".join(f"{name}: {in_words(verdict)}" for name, verdict in last.items())
+    waits = [verdict.retry_after for verdict in last.values() if verdict.retry_after is not None]
+    advice = max(1.0, min(waits)) if waits else RETRY_ADVICE
+    if all(verdict.kind is Kind.RATE for verdict in last.values()):
+        return RouterError(Kind.RATE, f"rate-limited everywhere: {reasons}", advice)
+    return RouterError(Kind.UNAVAILABLE, f"no upstream answered: {reasons}", advice)

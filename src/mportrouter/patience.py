@@ -1,0 +1,32 @@
+"""How long an attempt may take: its limits as moments, each with the words for when it has passed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .settings import Timeouts
+
+
+def deadlines(
+    limits: Timeouts, sent: float, last: float, *, streamed: bool, begun: bool, waiting: bool
+) -> Iterator[tuple[float, str]]:
+    """
+    :param limits: of the upstream.
+    :param sent: when the request was sent, seconds on any clock.
+    :param last: when something was last received, on the same clock.
+    :param streamed: the client asked for a stream.
+    :param begun: the answer's head is there.
+    :param waiting: no content-bearing event has come yet.
+    :returns: each moment at which the attempt has taken too long, and in which respect.
+    """
+    if not begun:
+        limit = limits.head if streamed else limits.answer
+        if limit is not None:
+            yield sent + limit, f"no answer within {limit:g} s"
+    if streamed and waiting:
+        if limits.first_content is not None:
+            yield sent + limits.first_content, f"no content within {limits.first_content:g} s"
+    elif begun and limits.idle is not None:
+        yield max(last, sent) + limits.idle, f"nothing came for {limits.idle:g} s"
+    if limits.total is not None:
+        yield sent + limits.total, f"not finished within {limits.total:g} s"

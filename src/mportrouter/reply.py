@@ -1,0 +1,117 @@
+"""
+The client's side of an exchange: what the client has been shown so far, and how its answer can go on and end.
+
+A stream that waits long is begun with a keep-alive event: from then on the status is out, and what would have been an
+error answer becomes an error event.
+"""
+
+from __future__ import annotations
+
+from .errors import RouterError
+from .interfaces import Headers, IDialect
+from .web.http1 import Request
+
+#: Fields that belong to one connection (RFC 9110 §7.6.1) or to the provider's own site, and never reach the client.
+NOT_FORWARDED = frozenset(
+    [
+        b"connection",
+        b"keep-alive",
+        b"proxy-connection",
+        b"proxy-authenticate",
+        b"transfer-encoding",
+        b"te",
+        b"trailer",
+        b"upgrade",
+        b"content-length",
+        b"set-cookie",
+        b"strict-transport-security",
+        b"alt-svc",
+    ]
+)
+
+
+def forwarded(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """The fields of an upstream's answer that the client gets, in their order."""
+    return [field for field in headers if field[0] not in NOT_FORWARDED]
+
+
+def header_text(text: str) -> bytes:
+    """``text`` as a header value: one line of printable ASCII, at most 300 bytes."""
+    return text.encode("ascii", "replace").replace(b"\r", b" ").replace(b"\n", b" ")[:300]
+
+
+class Reply:
+    """
+    :param request: the client's request.
+    :param dialect: the client's dialect.
+    :param request_id: names the exchange in errors of the router's own.
+    :param fields: fields about the routing that every answer carries.
+    :ivar begun: the status is out, because of a keep-alive event.
+    """
+
+    __slots__ = ("_dialect", "_fields", "_request", "_request_id", "begun")
+
+    def __init__(self, request: Request, dialect: IDialect, request_id: str, fields: list[tuple[bytes, bytes]]) -> None:
+        self._request = request
+        self._dialect = dialect
+        self._request_id = request_id
+        self._fields = fields
+        self.begun = False
+
+    def _headers(self, headers: Headers, more: Headers) -> list[tuple[bytes, bytes]]:
+        fields = forwarded(headers)
+        fields += self._fields
+        fields += more
+        return fields
+
+    def ping(self, more: Headers) -> None:
+        """Send a keep-alive event; the first one begins the stream."""
+        if self.begun:
+            self._request.write(self._dialect.ping)
+            return
+        self.begun = True
+        headers = [
+            (b"content-type", b"text/event-stream; charset=utf-8"),
+            (b"cache-control", b"no-cache"),
+            (b"request-id", self._request_id.encode("ascii")),
+            *self._fields,
+            *more,
+        ]
+        self._request.start(200, headers, None, self._dialect.ping)
+
+    def whole(self, status: int, headers: Headers, more: Headers, body: bytes) -> None:
+        """Give a whole answer at once, errors of a provider among them."""
+        if self.begun:
+            self._request.finish(body)
+        else:
+            self._request.respond(status, self._headers(headers, more), body)
+
+    def begin(self, status: int, headers: Headers, more: Headers, first: bytes) -> None:
+        """Begin an answer that goes on with the request's own ``write`` and ``finish``."""
+        if self.begun:
+            self._request.write(first)
+        else:
+            self._request.start(status, self._headers(headers, more), None, first)
+
+    def refuse(self, error: RouterError, more: Headers) -> None:
+        """Answer with an error of the router's own."""
+        if self.begun:
+            self._request.finish(self._dialect.error_event(error, self._request_id))
+            return
+        headers = error.headers(self._request_id)
+        headers += self._fields
+        headers += more
+        self._request.respond(error.status, headers, self._dialect.error_body(error, self._request_id))
+
+    def cut(self, error: RouterError, rest: bytes, stream: bool) -> None:
+        """
+        Show that an answer under way is broken.
+
+        :param rest: bytes of it that have not gone out yet.
+        :param stream: it is a stream: an error event says why. Anything else can only be broken off.
+        """
+        if stream:
+            # The blank lines end an event that was cut in its middle; between two events they mean nothing.
+            self._request.finish(rest + b"\n\n" + self._dialect.error_event(error, self._request_id))
+        else:
+            self._request.abort()
