@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 from .circuit import CircuitBreaker, verdict_of
 from .errors import Kind, Verdict
 from .settings import HealthSettings
+from .verdicts import classify
 
 #: Weight of the newest latency in the mean that is shown.
 _WEIGHT = 0.3
@@ -38,8 +39,8 @@ class Probed(Protocol):
     @property
     def enabled(self) -> bool: ...
 
-    def probe(self) -> Deferred[Any]:
-        """A Deferred of an object with ``ok``, ``status``, ``seconds``, ``models`` and ``verdict``."""
+    def probe(self, timeout: float) -> Deferred[Any]:
+        """A Deferred of a :class:`mportrouter.upstream.ProbeResult`."""
 
 
 @attrs.define
@@ -59,6 +60,7 @@ class HealthRecord:
     last_latency_ms: float | None = None
     last_check: str | None = None
     last_error: str = ""
+    #: How many models the last list had.
     models: int | None = None
 
 
@@ -156,32 +158,42 @@ class HealthChecker(Service):
                 done.callback(None)
 
     def _check(self, id: str, upstream: Probed) -> Deferred[Any]:
-        probe = maybeDeferred(upstream.probe)
+        probe = maybeDeferred(upstream.probe, self._settings.timeout + 1.0)  # the limit here comes first
         self._probes.add(probe)
         probe.addTimeout(self._settings.timeout, self._clock)
 
         def over(result: Any) -> None:
             self._probes.discard(probe)
             if not isinstance(result, Failure):
-                self._found(id, upstream, bool(result.ok), result.verdict, result)
+                self._found(id, upstream, self._verdict(result), result)
             elif self.running or not result.check(CancelledError):
                 verdict = verdict_of(result)
                 if verdict.kind is Kind.INTERNAL:
                     self._log.failure("The health check of {upstream} failed", result, upstream=id)
                 elif verdict.kind is Kind.TIMEOUT:
                     verdict = attrs.evolve(verdict, message=f"no answer within {self._settings.timeout:g} s")
-                self._found(id, upstream, False, verdict, None)
+                self._found(id, upstream, verdict, None)
 
         probe.addBoth(over)
         return probe.addErrback(lambda failure: self._log.failure("A health check's result was lost", failure))
 
-    def _found(self, id: str, upstream: Probed, ok: bool, verdict: Verdict | None, result: Any) -> None:
+    def _verdict(self, result: Any) -> Verdict | None:
+        """Why a probe counts as failed, or ``None`` where the provider lives and takes the key."""
+        if result.failure is not None or result.status is None:
+            failure: Verdict | None = result.failure
+            return failure
+        # A 403 or 404 may be about the list of models alone, and a 401 to nobody's key is an answer.
+        if result.status >= 500 or (result.keyed and result.status in (401, 402)):
+            return classify(result.status, [], b"", self._epoch())
+        return None
+
+    def _found(self, id: str, upstream: Probed, verdict: Verdict | None, result: Any) -> None:
         record = self.records.get(id)
         if record is None or self._upstreams.get(id) is not upstream:
             return  # a reload has replaced it meanwhile
         record.last_check = _iso(self._epoch())
-        if ok:
-            milliseconds = result.seconds * 1000.0
+        if verdict is None:
+            milliseconds = result.latency * 1000.0
             record.last_latency_ms = milliseconds
             record.latency_ms = (
                 milliseconds
@@ -190,13 +202,13 @@ class HealthChecker(Service):
             )
             record.status = "up"
             record.last_error = ""
-            record.models = result.models if isinstance(result.models, int) else len(result.models or ()) or None
-        else:
-            record.last_error = verdict.message if verdict is not None else "the check failed"
-        if ok or verdict is None or verdict.kind is not Kind.INTERNAL:
-            upstream.circuit.health(ok, verdict)
-        if not ok:
-            record.status = "down" if upstream.circuit.status == "down" else "degraded"
+            record.models = len(result.models) or record.models
+            upstream.circuit.health(True)
+            return
+        record.last_error = verdict.message
+        if verdict.kind is not Kind.INTERNAL:
+            upstream.circuit.health(False, verdict)
+        record.status = "down" if upstream.circuit.status == "down" else "degraded"
 
     # ------------------------------------------------------------------------------------------- showing
 
