@@ -1,8 +1,8 @@
 """
 The plan of the house, held against its source: floors, rooms, and what a file may be.
 
-Every module's imports are read with :mod:`ast`, wherever in the file they stand. ``docs/architecture.rst`` tells the same
-plan in words; a change here is a change there.
+Every module's imports are read with :mod:`ast`, wherever in the file they stand. ``docs/architecture.rst`` tells the
+same plan in words; a change here is a change there.
 """
 
 from __future__ import annotations
@@ -162,13 +162,17 @@ def modules() -> dict[str, Path]:
     return found
 
 
+def fits(module: str, name: str) -> bool:
+    """Whether a name in :data:`FLOORS` stands for ``module``."""
+    return module == name or (name.endswith("*") and module.startswith(name[:-1]))
+
+
 def room_of(module: str) -> tuple[int, str] | None:
     """Floor and room of a module, or ``None`` where the plan does not have it."""
     for number, rooms in enumerate(FLOORS):
         for room, names in rooms.items():
-            for name in names:
-                if module == name or (name.endswith("*") and module.startswith(name[:-1])):
-                    return number, room
+            if any(fits(module, name) for name in names):
+                return number, room
     return None
 
 
@@ -190,12 +194,10 @@ def imports(source: str, module: str, place: str, is_package: bool = False) -> l
                     base = ".".join([*package[: len(package) - child.level + 1], *filter(None, [child.module])])
                 for alias in child.names:
                     found.append(Import(f"{base}.{alias.name}", f"{place}:{child.lineno}", at_once))
-            inner = at_once
-            if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
-                inner = False
-            elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
-                inner = False
-            visit(child, inner)
+            later = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)) or (
+                isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
+            )
+            visit(child, at_once and not later)
 
     visit(ast.parse(source), True)
     return found
@@ -292,7 +294,7 @@ class HouseTests(SynchronousTestCase):
             path.read_text("utf-8"), module, str(path.relative_to(ROOT)), is_package=path.name == "__init__.py"
         )
 
-    def assertNone(self, mistakes: list[str]) -> None:  # noqa: N802
+    def assertNone(self, mistakes: list[str]) -> None:
         self.assertEqual(mistakes, [], "\n" + "\n".join(mistakes))
 
     def test_every_module_has_a_room(self) -> None:
@@ -301,7 +303,7 @@ class HouseTests(SynchronousTestCase):
         for rooms in FLOORS:
             for room, members in rooms.items():
                 for member in members:
-                    known = [m for m in self.modules if m == member or member[-1:] == "*" and m.startswith(member[:-1])]
+                    known = any(fits(module, member) for module in self.modules)
                     self.assertTrue(known, f"room {room!r} lists {member!r}, and there is no such module")
 
     def test_imports_go_downwards(self) -> None:
@@ -388,7 +390,7 @@ class HouseTests(SynchronousTestCase):
         self.assertNone(mistakes)
 
     def test_reactor_is_an_argument(self) -> None:
-        """``twisted.internet.reactor`` is imported in :mod:`mportrouter.tap` and the command's own program only, in functions."""
+        """The reactor is imported in the plugin's and the command's functions only; everybody else is given it."""
         mistakes = []
         for module in self.modules:
             for item in self.read(module):
