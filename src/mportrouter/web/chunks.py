@@ -7,6 +7,8 @@ CR LF CR LF: a chunked message ends there and nowhere else.
 
 from __future__ import annotations
 
+from typing import Any
+
 import httptools
 
 from ..errors import Kind, RouterError
@@ -39,7 +41,7 @@ class ChunkReader:
         self._over = False
         self._complete = False
         self._tail = b""
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser: Any = httptools.HttpRequestParser(self)
         self._parser.feed_data(_HEAD)
 
     # ---------------------------------------------------------------------------------- what llhttp calls
@@ -81,6 +83,11 @@ class ChunkReader:
             if end < 0:
                 self._tail = scanned[-3:]
                 return None
+
+    def close(self) -> None:
+        """Let go of everything at once: parser and callbacks hold each other, and the body may be large."""
+        self._parser = None
+        self.body = bytearray()
 
     def _feed(self, piece: bytes) -> None:
         try:

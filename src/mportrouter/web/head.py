@@ -9,6 +9,7 @@ RFC 9112 does not (two spaces in the request line, a bare LF before it, a second
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import httptools
 
@@ -25,8 +26,14 @@ _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?]+)(/[^?]*)?(\?.*)?")
 #: The characters of ``uri-host [ ":" port ]`` (RFC 3986 §3.2.2); no user information, no list.
 _HOST = re.compile(rb"[A-Za-z0-9.\-_~%!$&'()*+;=\[\]:]*")
 
+#: Where the value of the length is, in a head that llhttp has accepted.
+_LENGTH = re.compile(rb"\r\n(?i:content-length):[ \t]*([0-9]+)[ \t]*\r\n")
+
 #: Empty lines that a robust server skips before a request line (RFC 9112 §2.2), with a bound.
 _BLANK_LINES = 8
+
+#: Bytes of the largest head that is remembered.
+_REMEMBERED = 8 * 1024
 
 _VERSIONS = {"1.1": (1, 1), "1.0": (1, 0)}
 
@@ -40,6 +47,10 @@ class HeadReader:
     """
     Reads heads one after another.
 
+    The requests of one connection mostly differ in ``content-length`` alone, so the last head is remembered: one with
+    the same bytes around other digits needs no second parse. What is remembered is what the bytes mean, nothing about
+    who may do what.
+
     After :meth:`feed` has returned bytes the attributes hold the head, until :meth:`reset`.
 
     :ivar method: as it came.
@@ -47,7 +58,6 @@ class HeadReader:
     :ivar path: the target up to the first ``?``; ``query`` what follows it. Nothing is unquoted.
     :ivar version: ``(1, 1)`` or ``(1, 0)``.
     :ivar headers: names in lower case, values stripped.
-    :ivar fields: the first value of each name.
     :ivar length: bytes of a sized body, 0 for none.
     :ivar chunked: a chunked body follows.
     :ivar keep_alive: the client wants to go on with this connection.
@@ -58,7 +68,13 @@ class HeadReader:
     """
 
     __slots__ = (
+        "_after",
+        "_before",
+        "_blank",
         "_complete",
+        "_fields",
+        "_last",
+        "_last_index",
         "_lead",
         "_limit",
         "_line",
@@ -67,10 +83,8 @@ class HeadReader:
         "_tail",
         "_url",
         "begun",
-        "blank",
         "chunked",
         "expects",
-        "fields",
         "headers",
         "keep_alive",
         "length",
@@ -81,12 +95,12 @@ class HeadReader:
         "version",
     )
 
+    _fields: dict[bytes, bytes]
     method: bytes
     target: bytes
     path: bytes
     query: bytes
     version: tuple[int, int]
-    fields: dict[bytes, bytes]
     length: int
     chunked: bool
     keep_alive: bool
@@ -94,12 +108,17 @@ class HeadReader:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        self._before = b""
+        self._after = b""
+        self._last: list[tuple[bytes, bytes]] = []
+        self._last_index = -1
         self.reset()
 
     def reset(self) -> None:
-        """Forget the head; the next byte begins a new one."""
-        # A parser that was fed the head of a sized body waits for the body; it is never shown to it, so it is not kept.
-        self._parser = httptools.HttpRequestParser(self)
+        """Forget what came of a head; the next byte begins a new one."""
+        # A parser that was fed the head of a sized body waits for the body; that is never shown to it, so each head has
+        # its own parser.
+        self._parser: Any = None
         self.headers: list[tuple[bytes, bytes]] = []
         self._url = b""
         self._complete = False
@@ -107,7 +126,7 @@ class HeadReader:
         self._lead = b""
         self._tail = b""
         self._size = 0
-        self.blank = 0
+        self._blank = 0
         self.begun = False
 
     # ---------------------------------------------------------------------------------- what llhttp calls
@@ -120,6 +139,8 @@ class HeadReader:
 
     def on_headers_complete(self) -> None:
         self._complete = True
+        # The parser forgets this with the end of the message, which for one without a body is now.
+        self.keep_alive = self._parser.should_keep_alive()
 
     # ---------------------------------------------------------------------------------- bytes in
 
@@ -142,6 +163,12 @@ class HeadReader:
         # ``end`` is negative both for "not found" and for an end that began in an earlier piece.
         found = end + len(tail) >= 0
         piece = data[: end + 4] if found else data
+        if self._parser is None:
+            if found and self._recall(piece):
+                return data[end + 4 :]
+            # From here on the attributes are another head's.
+            self._before = b""
+            self._parser = httptools.HttpRequestParser(self)
         self._size += len(piece)
         if self._size > self._limit:
             raise bad(f"The request head is larger than {self._limit} bytes.", 431)
@@ -159,13 +186,48 @@ class HeadReader:
             self._tail = (tail + data)[-3:]
             return None
         self._check()
+        if len(piece) == self._size:
+            self._remember(piece)
         return data[end + 4 :]
+
+    def _remember(self, piece: bytes) -> None:
+        """Keep the meaning of a head that came in one piece."""
+        if len(piece) > _REMEMBERED or self.target != self._url or b"expect" in self._fields:
+            return
+        if b"content-length" in self._fields:
+            value = _LENGTH.search(piece)
+            if value is None:
+                return
+            self._before, self._after = piece[: value.start(1)], piece[value.end(1) :]
+            self._last_index = [name for name, _ in self.headers].index(b"content-length")
+        else:
+            self._before, self._after = piece, b""
+            self._last_index = -1
+        self._last = self.headers.copy()
+
+    def _recall(self, piece: bytes) -> bool:
+        """:returns: whether ``piece`` is the remembered head but for its length; then the attributes hold it."""
+        before, after = self._before, self._after
+        if not before or not piece.startswith(before) or not piece.endswith(after):
+            return False
+        index = self._last_index
+        digits = piece[len(before) : len(piece) - len(after)]
+        if index < 0:
+            if len(piece) != len(before):
+                return False
+        elif not digits.isdigit() or len(digits) > 18 or len(piece) > self._limit:
+            return False
+        headers = self.headers = self._last.copy()
+        if index >= 0:
+            headers[index] = (b"content-length", digits)
+            self.length = int(digits)
+        return True
 
     def _skip_blank(self, data: bytes) -> bytes:
         self._lead = b""
         while data.startswith(b"\r\n"):
-            self.blank += 1
-            if self.blank > _BLANK_LINES:
+            self._blank += 1
+            if self._blank > _BLANK_LINES:
                 raise bad("There are too many empty lines before the request.")
             data = data[2:]
         if data == b"\r":
@@ -202,12 +264,9 @@ class HeadReader:
         self.method = parser.get_method()
         if self.method == b"CONNECT":
             raise RouterError(Kind.METHOD, "This is no forward proxy: CONNECT is not served.")
-        self.keep_alive = parser.should_keep_alive()
-        headers = self.headers
-        fields = dict(headers)
-        if len(fields) != len(headers):
-            fields = self._check_repeated()
-        self.fields = fields
+        fields = self._fields = dict(self.headers)
+        if len(fields) != len(self.headers):
+            self._check_repeated()
         self._check_target(self._url)
         host = fields.get(b"host")
         if host is None:
@@ -233,8 +292,8 @@ class HeadReader:
                 raise bad("The only expectation that can be met is 100-continue.", 417)
             self.expects = self.chunked or self.length > 0
 
-    def _check_repeated(self) -> dict[bytes, bytes]:
-        """Refuse the repetitions that two readers could understand differently; :returns: the first values."""
+    def _check_repeated(self) -> None:
+        """Refuse the repetitions that two readers could understand differently."""
         names = [name for name, _ in self.headers]
         if names.count(b"host") > 1:
             raise bad("The request has more than one Host field.")
@@ -244,7 +303,6 @@ class HeadReader:
             raise bad("The request has more than one Content-Length field.")
         if names.count(b"expect") > 1:
             raise bad("The request has more than one Expect field.", 417)
-        return dict(reversed(self.headers))
 
     def _check_target(self, target: bytes) -> None:
         if not target.startswith(b"/") and not (target == b"*" and self.method == b"OPTIONS"):
@@ -252,9 +310,9 @@ class HeadReader:
             if absolute is None:
                 raise bad("The request target is neither a path nor an http URL.")
             target = (absolute[2] or b"/") + (absolute[3] or b"")
-            if b"host" in self.fields:
+            if b"host" in self._fields:
                 # RFC 9112 §3.2.2: the target's authority counts, the field is ignored.
-                self.fields[b"host"] = absolute[1]
+                self._fields[b"host"] = absolute[1]
                 self.headers = [(n, absolute[1] if n == b"host" else v) for n, v in self.headers]
         if b"#" in target:
             raise bad("The request target has a fragment.")

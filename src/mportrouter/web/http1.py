@@ -125,6 +125,8 @@ class HTTPChannel(Protocol):
         self._state = _CLOSED
         self._pending = b""
         self._throttled = None
+        self._drop_body()
+        self._reader.reset()
         self._deadline.cancel()
         request, self._current = self._current, None
         if request is not None:
@@ -229,8 +231,9 @@ class HTTPChannel(Protocol):
         if rest is None:
             self._deadline.within(self._front.body_seconds)
             return b""
-        self._chunks = None
-        self._arrived(bytes(chunks.body))
+        body = bytes(chunks.body)
+        self._drop_body()
+        self._arrived(body)
         return rest
 
     def _arrived(self, body: bytes) -> None:
@@ -238,6 +241,12 @@ class HTTPChannel(Protocol):
         assert request is not None
         request.body = body
         self._deliver(request)
+
+    def _drop_body(self) -> None:
+        if self._chunks is not None:
+            self._chunks.close()
+            self._chunks = None
+        self._body = bytearray()
 
     def _hold_back(self) -> None:
         """Stop reading a client that is too far ahead; go on when it no longer is."""
@@ -383,8 +392,7 @@ class HTTPChannel(Protocol):
     def _forget(self) -> None:
         """Nothing more is read or streamed on this connection."""
         self._pending = b""
-        self._chunks = None
-        self._body = bytearray()
+        self._drop_body()
         self._choked = False
         # A transport does not close while a producer is registered.
         self.transport.unregisterProducer()

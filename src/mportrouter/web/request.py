@@ -29,7 +29,7 @@ class Request:
     :ivar method: as it came.
     :ivar target: origin-form; ``path`` up to its first ``?``, ``query`` behind it. Nothing is unquoted.
     :ivar version: ``(1, 1)`` or ``(1, 0)``.
-    :ivar headers: in order, names in lower case, values stripped; not to be changed.
+    :ivar headers: in order, names in lower case, values stripped. A list of its own.
     :ivar body: the whole body.
     :ivar received: seconds on the reactor's clock when the request was complete.
     :ivar channel: the connection it came on.
@@ -42,7 +42,6 @@ class Request:
 
     __slots__ = (
         "_aborted",
-        "_fields",
         "_framing",
         "_keep",
         "_left",
@@ -80,7 +79,6 @@ class Request:
         self.finished = False
         self.gone = False
         self._aborted = False
-        self._fields = reader.fields
         self._keep = reader.keep_alive
         self._framing = _NONE
         self._left = 0
@@ -94,7 +92,10 @@ class Request:
         :param name: in lower case.
         :returns: the first value, or ``None``.
         """
-        return self._fields.get(name)
+        for field, value in self.headers:
+            if field == name:
+                return value
+        return None
 
     # ---------------------------------------------------------------------------------- answering
 
