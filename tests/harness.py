@@ -5,6 +5,7 @@ its own in a temporary directory.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
@@ -318,6 +319,44 @@ class Answered:
         return found
 
 
+class Stack:
+    """
+    A router in front of its upstreams.
+
+    :ivar parts: what must be stopped with it, in this order after the router.
+    """
+
+    def __init__(self, router: RouterProcess, *parts: Any) -> None:
+        self.router = router
+        self.parts = parts
+
+    def stop(self) -> None:
+        self.router.stop()
+        for part in self.parts:
+            part.stop()
+
+
+_shared: dict[str, Any] = {}
+
+
+def shared(name: str, make: Callable[[], Any]) -> Any:
+    """
+    What ``make`` gives, made once for all tests in a row that ask for the same name: trial knows no class fixtures, and
+    a router a test would cost half a second each. Asking for another name stops what was there.
+    """
+    if name not in _shared:
+        stop_shared()
+        _shared[name] = make()
+    return _shared[name]
+
+
+@atexit.register
+def stop_shared() -> None:
+    """Stop what :func:`shared` keeps."""
+    while _shared:
+        _shared.popitem()[1].stop()
+
+
 def until(condition: Callable[[], Any], seconds: float = 5.0) -> Any:
     """What the condition gives once it is true; the last thing it gave when the time is over."""
     end = time.monotonic() + seconds
@@ -329,4 +368,4 @@ def until(condition: Callable[[], Any], seconds: float = 5.0) -> Any:
 def message(text: Any = "hello", **members: Any) -> dict[str, Any]:
     """A request body."""
     messages = text if isinstance(text, list) else [{"role": "user", "content": text}]
-    return {"model": "claude-sonnet-4-5", "max_tokens": 200, "messages": messages, **members}
+    return {"model": "claude-opus-5-5", "max_tokens": 200, "messages": messages, **members}
