@@ -154,6 +154,9 @@ class _Draft:
         """
         draft = cls(Reading(mistakes, shipped=built_in is None), shipped=built_in is None)
         whole = read_values(text, name, lookup, mistakes)
+        if whole is None and mistakes.texts:
+            # No YAML at all: what else is missing follows from that.
+            raise ConfigError(mistakes.texts)
         reading = draft.reading
         sections = {} if whole is None else reading.children(whole)
         known = {*SECTIONS, *_TOP, "ports", "modes", "upstreams", "timeouts", "prices", "demo"}
@@ -363,6 +366,8 @@ class _Overrides:
             if found is not None:
                 upstream = attrs.evolve(upstream, api_key=found[0])
                 self._origins[f"{path}.api_key"] = found[1]
+            elif row.key_variable and self._lookup(row.key_variable):
+                given[f"{path}.api_key"] = ""  # it is there, and refused
         if id == row.name or f"{path}.base_url" not in given:
             found = self._pick(None, row.base_variable, base_url)
             if found is not None:

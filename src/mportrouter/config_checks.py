@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from .config_places import Mistakes, nearest
+from .config_places import nearest
 from .config_schema import Reading
 from .config_words import is_loopback
 from .settings import ModeSettings, PortSettings, Settings, UpstreamSettings
@@ -32,7 +32,7 @@ def check(settings: Settings, configured: Mapping[int, PortSettings], reading: R
     if settings.breaker.open_at_most < settings.breaker.open_for:
         mistakes.add(reading.place("breaker.open_at_most"), "breaker.open_at_most: expected not less than open_for")
     if settings.demo is None:
-        _check_keys(settings, mistakes)
+        _check_keys(settings, reading)
 
 
 def _at(path: str, settings: Settings, reading: Reading) -> str:
@@ -114,20 +114,22 @@ def _check_doors(settings: Settings, reading: Reading) -> None:
             mistakes.add(place, f"admin.tcp_port: {admin.tcp_port} is a port of the router already")
 
 
-def _check_keys(settings: Settings, mistakes: Mistakes) -> None:
+def _check_keys(settings: Settings, reading: Reading) -> None:
     """Every upstream that an opened port may ask needs its key."""
     wanted: dict[str, list[str]] = {}
     for number, port in sorted(settings.ports.items()):
         mode = settings.modes.get(port.mode)
         for id in mode.upstreams if mode else ():
             upstream = settings.upstreams.get(id)
-            if upstream and upstream.enabled and upstream.auth == "key" and upstream.api_key is None:
+            path = f"upstreams.{id}.api_key"
+            refused = path in reading.given and path not in settings.origins
+            if upstream is not None and _keyless(upstream) and not refused:
                 wanted.setdefault(id, []).append(f"{port.mode} (port {number})")
     for id, modes in wanted.items():
         variable = settings.upstreams[id].key_variable
         how = f"set {variable} in the environment or in .env" if variable else f"set upstreams.{id}.api_key"
         plural = "modes" if len(modes) > 1 else "mode"
-        mistakes.add(
+        reading.mistakes.add(
             "", f"no key for the upstream {id!r}, needed by the {plural} {', '.join(modes)}: {how}, or try with --demo"
         )
 

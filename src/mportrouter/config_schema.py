@@ -382,7 +382,8 @@ class Reading:
                 got[key] = self.section(child, getattr(base, key), _UPSTREAM_SECTIONS[key])
         got |= self.keys({key: child for key, child in children.items() if key in _UPSTREAM}, _UPSTREAM)
         if "models" in got:
-            got["models"] = got["models"] + base.models
+            own = {pattern for pattern, _ in got["models"]}
+            got["models"] += tuple(pair for pair in base.models if pair[0] not in own)
         if "api_key" in children and children["api_key"].variable and "key_variable" not in got:
             got["key_variable"] = children["api_key"].variable
         return self._pinned(attrs.evolve(base, **got), children)
