@@ -6,9 +6,8 @@ Line ends are LF, CRLF or CR and nothing else; an event may be cut anywhere, als
 
 from __future__ import annotations
 
+import json
 from typing import NamedTuple
-
-import msgspec
 
 #: Bytes of one event past which a stream is given up: room for base64 images and encrypted reasoning.
 EVENT_LIMIT = 16 * 1024 * 1024
@@ -41,12 +40,13 @@ class Framer:
     :param limit: bytes that one event may have.
     """
 
-    __slots__ = ("_begun", "_buffer", "_cr", "_data", "_limit", "_name", "_scan", "_size", "_skip_lf")
+    __slots__ = ("_begun", "_blank", "_buffer", "_cr", "_data", "_limit", "_name", "_scan", "_size", "_skip_lf")
 
     def __init__(self, limit: int = EVENT_LIMIT) -> None:
         self._buffer = bytearray()
         self._limit = limit
         self._scan = 0  # no line end before this offset
+        self._blank = 0  # no blank line before this offset
         self._cr = -1  # offset of the next CR, -1: none so far
         self._skip_lf = False  # the LF of a CRLF whose CR has ended a line already
         self._begun = False
@@ -54,7 +54,7 @@ class Framer:
         self._data: list[bytes] = []
         self._size = 0
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | bytearray) -> None:
         """Take bytes in."""
         had = len(self._buffer)
         self._buffer += data
@@ -68,6 +68,23 @@ class Framer:
         :raises EventTooLarge: when an event outgrows the limit.
         """
         while True:
+            if self._cr < 0 and self._begun and not (self._data or self._name or self._skip_lf):
+                # No CR in sight and at the start of an event: whole events can be cut at once.
+                buffer = self._buffer
+                end = buffer.find(b"\n\n", self._blank)
+                if end >= 0:
+                    block = bytes(buffer[:end])
+                    del buffer[: end + 2]
+                    self._scan = self._blank = 0
+                    event = self._take_block(block)
+                    if event is not None:
+                        return event
+                    continue
+                size = len(buffer)
+                self._blank = size - 1 if size else 0
+                if size > self._limit:
+                    raise EventTooLarge(f"an event of more than {self._limit} bytes")
+                return None
             line = self._line()
             if line is None:
                 if self._size + len(self._buffer) > self._limit:
@@ -82,18 +99,20 @@ class Framer:
         The stream has ended: an event that lacks only its blank line is still one where its data is whole JSON (some
         servers forget the last blank line); anything else is dropped, as the specification says.
         """
-        if self._buffer:
-            line = bytes(self._buffer)
-            self._buffer.clear()
+        while (line := self._line()) is not None:
             event = self._take(line)
             if event is not None:
                 return event
+        line = bytes(self._buffer)
+        self._buffer.clear()
+        if line:
+            self._take(line)
         event = self._take(b"")
         if event is None:
             return None
         try:
-            msgspec.json.decode(event.data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            json.loads(event.data)
+        except (ValueError, RecursionError):
             return None
         return event
 
@@ -130,11 +149,21 @@ class Framer:
     def _cut(self, count: int) -> None:
         buffer = self._buffer
         del buffer[:count]
-        self._scan = 0
+        self._scan = self._blank = 0
         if self._cr >= count:
             self._cr -= count
         elif self._cr >= 0:
             self._cr = buffer.find(b"\r")
+
+    def _take_block(self, block: bytes) -> Event | None:
+        """The lines of one event without their blank line."""
+        if block[:7] == b"event: ":
+            middle = block.find(b"\n")
+            if block[middle : middle + 7] == b"\ndata: " and block.find(b"\n", middle + 7) < 0:
+                return Event(block[7:middle], block[middle + 7 :])
+        for line in block.split(b"\n"):
+            self._take(line)
+        return self._take(b"")
 
     def _take(self, line: bytes) -> Event | None:
         if not line:

@@ -35,6 +35,8 @@ HOLD_LIMIT = 8 * 1024 * 1024
 _TAIL = 8 * 1024
 #: Bytes up to which a large ``message_delta`` may push that out.
 _LAST_EVENT_LIMIT = 1024 * 1024
+#: No tail can hold an event larger than this.
+_FRAME_LIMIT = 32 * 1024 * 1024
 #: Bytes without an event that may still be a JSON error.
 _RAW_LIMIT = 256 * 1024
 
@@ -65,10 +67,10 @@ class EventReader:
     """Reads an event stream whose bytes pass unchanged."""
 
     __slots__ = (
-        "_bytes",
         "_complete",
         "_cut",
         "_error",
+        "_forgotten",
         "_framed",
         "_framer",
         "_limit",
@@ -96,7 +98,7 @@ class EventReader:
         self._cut = False  # the tail does not begin at the start of an event
         self._limit = 2 * _TAIL
         self._needle = b"event: message_delta"
-        self._bytes = 0  # since commit
+        self._forgotten = 0  # bytes of the committed stream before the tail
         self._usage: Usage | None = None
         self._model: str | None = None
         self._complete = False
@@ -104,7 +106,6 @@ class EventReader:
 
     def feed(self, data: bytes) -> bytes:
         if self.state is CONTENT:
-            self._bytes += len(data)
             tail = self._tail
             tail += data
             if len(tail) > self._limit:
@@ -150,7 +151,6 @@ class EventReader:
                 self._needle = b"event:message_delta"
             self._raw = bytearray()
             self._tail = framer.rest()
-            self._bytes = len(self._tail) + len(event.data) if event is not None else 0
             if len(self._tail) > self._limit:
                 self._shorten()
         elif self.state is HOLD and self._received > HOLD_LIMIT:
@@ -205,7 +205,7 @@ class EventReader:
     def _shorten(self) -> None:
         """Forget what is no longer needed: everything before the last few KiB, or before the ``message_delta``."""
         tail = self._tail
-        found = self._find_last_event()
+        found = self._find_last_event(last=True)
         if found >= 0 and len(tail) - found > _LAST_EVENT_LIMIT:
             self._read_tail()
             found = -1
@@ -217,20 +217,24 @@ class EventReader:
             self._limit = 2 * _TAIL
         if keep > 0:
             del tail[:keep]
+            self._forgotten += keep
             self._cut = keep != found
 
-    def _find_last_event(self) -> int:
-        """Where the ``message_delta`` event begins in the tail, or -1. In a JSON text no line can begin with it."""
+    def _find_last_event(self, last: bool = False) -> int:
+        """
+        Where a ``message_delta`` event begins in the tail, or -1; the first one, or the last (found sooner, at the end
+        of a large chunk). No line of a JSON text can begin like it.
+        """
         tail, needle = self._tail, self._needle
-        found = tail.find(needle)
+        found = tail.rfind(needle) if last else tail.find(needle)
         while found > 0 and tail[found - 1] not in b"\r\n":
-            found = tail.find(needle, found + 1)
+            found = tail.rfind(needle, 0, found) if last else tail.find(needle, found + 1)
         return -1 if found == 0 and self._cut else found
 
     def _read_tail(self) -> None:
         start = self._find_last_event()
-        framer = sse.Framer(2 * _LAST_EVENT_LIMIT + 4 * _TAIL)
-        framer.feed(bytes(self._tail[start:] if start > 0 else self._tail))
+        framer = sse.Framer(_FRAME_LIMIT)
+        framer.feed(self._tail[start:] if start > 0 else self._tail)
         while (event := framer.next()) is not None:
             if event.name not in _PASSING:
                 self._absorb(event.data)
@@ -256,14 +260,12 @@ class EventReader:
             self._error = trouble
 
     def _payload(self) -> int:
-        """
-        Bytes of text, thinking and arguments since commit: their share in the tail, applied to all bytes that came.
-        """
+        """Bytes of text, thinking and arguments since commit: their share in the tail, applied to all that came."""
         size, text = len(self._tail), 0
         if not size:
-            return self._bytes
-        framer = sse.Framer(2 * _LAST_EVENT_LIMIT + 4 * _TAIL)
-        framer.feed(bytes(self._tail))
+            return 0
+        framer = sse.Framer(_FRAME_LIMIT)
+        framer.feed(self._tail)
         while (event := framer.next()) is not None:
             try:
                 delta = decode_delta(event.data).delta
@@ -271,7 +273,7 @@ class EventReader:
                 continue
             if delta is not None:
                 text += len(delta.text.encode()) + len(delta.thinking.encode()) + len(delta.partial_json)
-        return self._bytes * text // size
+        return (self._forgotten + size) * text // size
 
 
 @implementer(IAnswerReader)
