@@ -90,8 +90,7 @@ def run(work: Callable[[Any], Coroutine[Any, Any, int]]) -> int:
         return 130
     if isinstance(ended[0], int):
         return ended[0]
-    ended[0].raiseException()
-    return REFUSED
+    raise ended[0].value
 
 
 def unix_door(socket: str | None, state: str | None) -> Door:

@@ -151,12 +151,12 @@ def _unwrap(text: str) -> str:
 
 def _slip(word: str, arguments: Sequence[str], as_json: bool) -> Command | None:
     """An unknown word: a mistyped command, or (``None``) the beginning of a sentence."""
-    near = difflib.get_close_matches(word, WORDS, 1, 0.6)
+    near = difflib.get_close_matches(word, WORDS, 2, 0.6)
     if not _PLAIN.match(word) or len(arguments) > (1 if near else 0):
         return None
     if not all(_PLAIN.match(argument) for argument in arguments):
         return None
-    hint = f" Did you mean “{near[0]}”?" if near else ""
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
     return Command("help", json=as_json, mistake=f"There is no command /router {word}.{hint} {_listing()}")
 
 

@@ -18,6 +18,7 @@ Imports of its own floor: :mod:`mportrouter.state`, for the making of directorie
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections import deque
@@ -398,8 +399,8 @@ def _encode(shown: Mapping[str, Any]) -> str:
     try:
         return msgspec.json.encode(shown, enc_hook=str).decode()
     except (ValueError, TypeError, UnicodeError):
-        # A lone surrogate in some text, which UTF-8 cannot hold.
-        return msgspec.json.encode({key: quoted(str(value), False) for key, value in shown.items()}).decode()
+        # A lone surrogate in some text, which UTF-8 cannot hold: the slow encoder escapes it.
+        return json.dumps(shown, default=str)
 
 
 def _failure_text(failure: Failure) -> str:

@@ -1,0 +1,240 @@
+"""Tests for :mod:`mportrouter.state`."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from ..state import (
+    FileState,
+    IStateStore,
+    RuntimeState,
+    find_socket,
+    prepare_directory,
+    prepare_socket_folder,
+    socket_place,
+    write_atomically,
+)
+
+
+class StoreTests:
+    """What every store does."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.store = self.make()
+
+    def test_interface(self) -> None:
+        """It provides the interface."""
+        self.assertTrue(verifyObject(IStateStore, self.store))
+
+    def test_port_mode(self) -> None:
+        """A switched mode is found until it is taken back."""
+        self.assertIsNone(self.store.port_mode(8787))
+        self.store.set_port_mode(8787, "minimax", remember=True)
+        self.store.set_port_mode(8771, "mixed")
+        self.assertEqual((self.store.port_mode(8787), self.store.port_mode(8771)), ("minimax", "mixed"))
+        self.store.set_port_mode(8787, None)
+        self.assertIsNone(self.store.port_mode(8787))
+
+    def test_session(self) -> None:
+        """A conversation keeps its mode for a day after its last use."""
+        self.assertFalse(self.store.has_sessions)
+        self.store.set_session_mode("s", "mixed")
+        self.assertTrue(self.store.has_sessions)
+        self.clock.advance(86000)
+        self.assertEqual(self.store.session_mode("s"), "mixed")
+        self.clock.advance(86000)
+        self.assertEqual(self.store.session_mode("s"), "mixed")
+        self.clock.advance(86400)
+        self.assertIsNone(self.store.session_mode("s"))
+        self.assertFalse(self.store.has_sessions)
+
+    def test_forget_session(self) -> None:
+        """A conversation's mode can be taken back."""
+        self.store.set_session_mode("s", "mixed")
+        self.store.set_session_mode("s", None)
+        self.store.set_session_mode("unknown", None)
+        self.assertIsNone(self.store.session_mode("s"))
+
+    def test_decision(self) -> None:
+        """A decision is the value that was kept, for an hour."""
+        value = ("plan", frozenset())
+        self.store.set_decision("turn", value)
+        self.assertIs(self.store.decision("turn"), value)
+        self.assertIsNone(self.store.decision("other"))
+        self.clock.advance(3600)
+        self.assertIsNone(self.store.decision("turn"))
+
+    def test_bounds(self) -> None:
+        """Past the bound, what was not used for longest is forgotten."""
+        for number in range(4):
+            self.store.set_decision(str(number), number + 1)
+            self.store.set_session_mode(str(number), f"m{number}")
+        self.assertEqual(self.store.decision("0"), 1)
+        self.store.set_decision("4", 5)
+        self.assertEqual([self.store.decision(str(number)) for number in range(5)], [1, None, 3, 4, 5])
+        self.store.set_session_mode("4", "m4")
+        self.assertIsNone(self.store.session_mode("0"))
+        self.assertEqual(self.store.session_mode("4"), "m4")
+
+
+class RuntimeStateTests(StoreTests, SynchronousTestCase):
+    """In memory."""
+
+    def make(self) -> RuntimeState:
+        return RuntimeState(self.clock.seconds, sessions=4, decisions=4)
+
+
+class FileStateTests(StoreTests, SynchronousTestCase):
+    """With a file."""
+
+    directory = ""
+
+    def make(self) -> FileState:
+        self.directory = self.directory or os.path.join(self.mktemp(), "state")
+        return FileState(self.directory, self.clock.seconds, sessions=4, decisions=4)
+
+    @property
+    def path(self) -> str:
+        return os.path.join(self.directory, "modes.json")
+
+    def test_restored(self) -> None:
+        """After a restart the remembered modes are there, the others not."""
+        self.store.set_port_mode(8787, "minimax", remember=True)
+        self.store.set_port_mode(8771, "mixed")
+        again = self.make()
+        self.assertEqual(again.port_mode(8787), "minimax")
+        self.assertIsNone(again.port_mode(8771))
+
+    def test_forgotten(self) -> None:
+        """A mode that was taken back, or switched without being remembered, is not found after a restart."""
+        self.store.set_port_mode(1, "a", remember=True)
+        self.store.set_port_mode(2, "b", remember=True)
+        self.store.set_port_mode(1, None)
+        self.store.set_port_mode(2, "c")
+        self.assertEqual((self.make().port_mode(1), self.make().port_mode(2)), (None, None))
+
+    def test_permissions(self) -> None:
+        """File and directory are the user's own; nothing else is left in the directory."""
+        self.store.set_port_mode(8787, "minimax", remember=True)
+        self.assertEqual(stat.S_IMODE(os.stat(self.path).st_mode), 0o600)
+        self.assertEqual(stat.S_IMODE(os.stat(self.directory).st_mode), 0o700)
+        self.assertEqual(os.listdir(self.directory), ["modes.json"])
+        with open(self.path) as file:
+            self.assertEqual(json.load(file), {"version": 1, "ports": {"8787": "minimax"}})
+
+    def test_broken_file(self) -> None:
+        """A broken file counts as empty, is put aside and does not stop the router."""
+        prepare_directory(self.directory)
+        for content in (b"", b"{", b"[]", b'{"ports": {"x": "y"}}', b'{"ports": 3}', b"\xff", b"[" * 100000):
+            with open(self.path, "wb") as file:
+                file.write(content)
+            again = self.make()
+            self.assertIsNone(again.port_mode(8787), content)
+            self.assertFalse(os.path.exists(self.path))
+            with open(self.path + ".bad", "rb") as file:
+                self.assertEqual(file.read(), content)
+
+    def test_unwritable(self) -> None:
+        """Where nothing can be written, the mode is switched all the same."""
+        os.makedirs(os.path.dirname(self.directory))
+        with open(self.directory, "wb"):
+            pass  # a file where the directory should be
+        self.store.set_port_mode(8787, "minimax", remember=True)
+        self.assertEqual(self.store.port_mode(8787), "minimax")
+
+
+class FilesTests(SynchronousTestCase):
+    """Directories, atomic files, the socket's place."""
+
+    def test_prepare_directory(self) -> None:
+        """Every directory that is made belongs to the user alone; one that is there stays as it is."""
+        base = self.mktemp()
+        os.mkdir(base)
+        os.chmod(base, 0o755)
+        path = prepare_directory(os.path.join(base, "a", "b"))
+        self.assertTrue(os.path.isabs(path))
+        for made in (path, os.path.dirname(path)):
+            self.assertEqual(stat.S_IMODE(os.stat(made).st_mode), 0o700)
+        self.assertEqual(stat.S_IMODE(os.stat(base).st_mode), 0o755)
+        self.assertEqual(prepare_directory(path), path)
+
+    def test_prepare_directory_refused(self) -> None:
+        """A file in the way is an error."""
+        path = self.mktemp()
+        with open(path, "w"):
+            pass
+        self.assertRaises(OSError, prepare_directory, path)
+        self.assertRaises(OSError, prepare_directory, os.path.join(path, "below"))
+
+    def test_write_atomically(self) -> None:
+        """A write that fails leaves the old file and no rubbish."""
+        folder = self.mktemp()
+        os.mkdir(folder)
+        path = os.path.join(folder, "f")
+        write_atomically(path, b"one")
+        self.patch(os, "replace", self._refuse)
+        self.assertRaises(OSError, write_atomically, path, b"two")
+        with open(path, "rb") as file:
+            self.assertEqual(file.read(), b"one")
+        self.assertEqual(os.listdir(folder), ["f"])
+
+    @staticmethod
+    def _refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    def test_socket_place(self) -> None:
+        """The socket is in the state directory where its path is short enough."""
+        place = socket_place("/home/u/.ai-router/state", {}, 1000)
+        self.assertEqual((place.path, place.pointer), ("/home/u/.ai-router/state/admin.sock", None))
+
+    def test_long_socket_path(self) -> None:
+        """Where the path is too long, the socket is in the runtime directory, else in a folder of the user's."""
+        long = "/home/" + "u" * 90
+        with_runtime = socket_place(long, {"XDG_RUNTIME_DIR": "/run/user/1000"}, 1000)
+        self.assertRegex(with_runtime.path, r"^/run/user/1000/mportrouter-[0-9a-f]{12}/admin\.sock$")
+        self.assertEqual(with_runtime.pointer, long + "/admin.path")
+        for runtime in ("", "relative", "/run/" + "r" * 90):
+            place = socket_place(long, {"XDG_RUNTIME_DIR": runtime}, 1000)
+            self.assertRegex(place.path, r"^/tmp/mportrouter-1000-[0-9a-f]{12}/admin\.sock$")
+        self.assertNotEqual(socket_place(long + "x", {}, 1).path, socket_place(long + "y", {}, 1).path)
+
+    def test_socket_is_found(self) -> None:
+        """A client with another environment finds the socket through the pointer in the state directory."""
+        base = os.path.abspath(self.mktemp())
+        runtime = os.path.join(base, "r")
+        directory = prepare_directory(os.path.join(base, "s" * 100))
+        prepare_directory(runtime)
+        place = socket_place(directory, {}, os.getuid())
+        place = type(place)(os.path.join(runtime, "m", "admin.sock"), place.pointer)
+        prepare_socket_folder(place, os.getuid())
+        prepare_socket_folder(place, os.getuid())
+        self.assertEqual(find_socket(directory, {}, os.getuid()), place.path)
+        self.assertEqual(stat.S_IMODE(os.stat(os.path.dirname(place.path)).st_mode), 0o700)
+
+    def test_socket_is_looked_for(self) -> None:
+        """Without a pointer a client looks where the socket would be."""
+        self.assertEqual(find_socket("/s", {}, 1), "/s/admin.sock")
+        long = "/" + "s" * 120
+        self.assertEqual(find_socket(long, {}, 1), socket_place(long, {}, 1).path)
+
+    def test_foreign_folder(self) -> None:
+        """A folder that is open to others, somebody else's, or a link is not used for the socket."""
+        base = os.path.abspath(self.mktemp())
+        os.mkdir(base)
+        place = socket_place("/" + "s" * 120, {}, 1)
+        place = type(place)(os.path.join(base, "m", "admin.sock"), os.path.join(base, "admin.path"))
+        os.mkdir(os.path.join(base, "m"))
+        os.chmod(os.path.join(base, "m"), 0o777)
+        self.assertRaises(PermissionError, prepare_socket_folder, place, os.getuid())
+        os.chmod(os.path.join(base, "m"), 0o700)
+        self.assertRaises(PermissionError, prepare_socket_folder, place, os.getuid() + 1)
+        os.rename(os.path.join(base, "m"), os.path.join(base, "n"))
+        os.symlink(os.path.join(base, "n"), os.path.join(base, "m"))
+        self.assertRaises(PermissionError, prepare_socket_folder, place, os.getuid())
