@@ -14,10 +14,10 @@ _EPOCH_SECONDS, _EPOCH_MILLISECONDS = 1e9, 1e11
 
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PART = r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h|d)"
-_PARTS = re.compile(_PART)
-_DURATION = re.compile(rf"(?:{_PART})+")
-_NUMBER = re.compile(r"\d+(?:\.\d*)?|\.\d+")
-_RFC3339 = re.compile(r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}:\d{2})(\.\d+)?(?:[Zz]|([+-]\d{2}:\d{2}))")
+_PARTS = re.compile(_PART, re.ASCII)
+_DURATION = re.compile(rf"(?:{_PART})+", re.ASCII)
+_NUMBER = re.compile(r"\d+(?:\.\d*)?|\.\d+", re.ASCII)
+_RFC3339 = re.compile(r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}:\d{2})(\.\d+)?(?:[Zz]|([+-]\d{2}:\d{2}))", re.ASCII)
 
 
 def duration(text: str) -> float | None:

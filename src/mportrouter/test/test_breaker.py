@@ -1,0 +1,506 @@
+"""Tests of the breaker."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+from typing import Any
+
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from mportrouter.breaker import Breaker, Permit, Refusal
+from mportrouter.errors import Kind, Verdict
+from mportrouter.interfaces import IPermit
+from mportrouter.settings import BreakerSettings
+
+RESET = Verdict(Kind.NETWORK, "connection reset", retry_same=True)
+REFUSED = Verdict(Kind.NETWORK, "connection refused")
+SILENT = Verdict(Kind.TIMEOUT, "no answer", retry_same=True)
+BROKEN = Verdict(Kind.UPSTREAM, "internal", status=500)
+RATE = Verdict(Kind.RATE, "slow down", status=429)
+NO_KEY = Verdict(Kind.AUTH, "invalid x-api-key", status=401, account=True)
+NO_MONEY = Verdict(Kind.MONEY, "no credit", status=402, account=True)
+
+
+class BreakerTests(SynchronousTestCase):
+    """One upstream's breaker on a clock that only the test moves."""
+
+    def make(self, jitter: float = 0.5, **settings: Any) -> Breaker:
+        self.clock = Clock()
+        self.events: list[tuple[str, str]] = []
+        return Breaker(
+            "minimax",
+            BreakerSettings(**settings),
+            self.clock.seconds,
+            lambda: jitter,
+            lambda upstream, event, detail: self.events.append((event, detail)),
+        )
+
+    def permit(self, breaker: Breaker, model: str = "m") -> Permit:
+        permit = breaker.permit(model)
+        self.assertIsInstance(permit, Permit, str(permit))
+        assert isinstance(permit, Permit)
+        return permit
+
+    def refusal(self, breaker: Breaker, model: str = "m") -> Refusal:
+        refusal = breaker.permit(model)
+        self.assertIsInstance(refusal, Refusal)
+        assert isinstance(refusal, Refusal)
+        return refusal
+
+    def fails(self, breaker: Breaker, *verdicts: Verdict, model: str = "m") -> None:
+        for verdict in verdicts:
+            self.permit(breaker, model).failure(verdict)
+
+    def names(self) -> list[str]:
+        return [event for event, _ in self.events]
+
+    def test_interface(self) -> None:
+        """A permit is one."""
+        verifyObject(IPermit, self.permit(self.make()))
+
+    def test_fresh(self) -> None:
+        """Nothing heard: closed, unknown, and tried like a healthy one."""
+        breaker = self.make()
+        self.assertEqual((breaker.state, breaker.status, breaker.rank("m")), ("closed", "unknown", 0))
+        self.permit(breaker).success()
+        self.assertEqual(breaker.status, "up")
+        self.assertEqual(self.events, [])
+
+    def test_opens(self) -> None:
+        """Five failures in a row open the circuit; it refuses with the reason and the time left."""
+        breaker = self.make()
+        self.fails(breaker, *[RESET] * 4)
+        self.assertEqual(breaker.state, "closed")
+        self.fails(breaker, RESET)
+        self.assertEqual((breaker.state, breaker.status, breaker.rank("m")), ("open", "down", 3))
+        self.assertEqual(self.names(), ["opened", "down"])
+        self.clock.advance(10)
+        refusal = self.refusal(breaker)
+        self.assertEqual((refusal.retry_after, refusal.kind), (20.0, Kind.UNAVAILABLE))
+        self.assertIn("connection reset", refusal.reason)
+        self.assertEqual(breaker.retry_in("m"), 20.0)
+
+    def test_success_resets(self) -> None:
+        """Only failures in a row count."""
+        breaker = self.make()
+        for _ in range(5):
+            self.fails(breaker, *[RESET] * 4)
+            self.permit(breaker).success()
+        self.assertEqual(breaker.state, "closed")
+        self.assertEqual(breaker.consecutive["failures"], 0)
+
+    def test_half_open(self) -> None:
+        """After its time exactly one request is let through; its success closes the circuit."""
+        breaker = self.make()
+        self.fails(breaker, *[RESET] * 5)
+        self.clock.advance(29.9)
+        self.refusal(breaker)
+        self.clock.advance(0.2)
+        self.assertEqual((breaker.state, breaker.rank("m")), ("open", 0))
+        trial = self.permit(breaker)
+        self.assertEqual((breaker.state, breaker.rank("m")), ("half-open", 3))
+        self.assertEqual(self.refusal(breaker).retry_after, 1.0)
+        trial.success()
+        self.assertEqual((breaker.state, breaker.status, breaker.rank("m")), ("closed", "up", 0))
+        self.assertEqual(self.names(), ["opened", "down", "half-open", "closed", "up"])
+        self.permit(breaker)
+        self.permit(breaker)
+
+    def test_trial_given_back(self) -> None:
+        """A trial whose client left is given to the next request."""
+        breaker = self.make()
+        self.fails(breaker, *[RESET] * 5)
+        self.clock.advance(31)
+        self.permit(breaker).release()
+        self.permit(breaker).failure(Verdict(Kind.INTERNAL, "our own mistake"))
+        self.permit(breaker).success()
+        self.assertEqual(breaker.state, "closed")
+
+    def test_trial_lost(self) -> None:
+        """A trial that is never settled bars the others for a time only, and is not heard once it has been replaced."""
+        breaker = self.make()
+        self.fails(breaker, *[RESET] * 5)
+        self.clock.advance(31)
+        lost = self.permit(breaker)
+        self.clock.advance(899)
+        self.refusal(breaker)
+        self.clock.advance(1)
+        self.assertEqual(breaker.rank("m"), 0)
+        second = self.permit(breaker)
+        lost.failure(RESET)
+        self.assertEqual(breaker.state, "half-open")
+        second.success()
+        self.assertEqual(breaker.state, "closed")
+
+    def test_backs_off(self) -> None:
+        """Each failed trial doubles the time, up to the limit; a success starts anew."""
+        breaker = self.make()
+        self.fails(breaker, *[RESET] * 5)
+        times = []
+        for _ in range(6):
+            times.append(breaker.retry_in("m"))
+            self.clock.advance(times[-1])
+            self.fails(breaker, RESET)
+        self.assertEqual(times, [30, 60, 120, 240, 300, 300])
+        self.clock.advance(300)
+        self.permit(breaker).success()
+        self.fails(breaker, *[RESET] * 5)
+        self.assertEqual(breaker.retry_in("m"), 30)
+        self.assertEqual(self.names().count("down"), 2)
+
+    def test_jitter(self) -> None:
+        """The time is spread by a fifth to either side."""
+        for jitter, seconds in ((0.0, 24.0), (1.0, 36.0)):
+            breaker = self.make(jitter)
+            self.fails(breaker, *[RESET] * 5)
+            self.assertAlmostEqual(breaker.retry_in("m"), seconds)
+
+    def test_advice_sets_the_time(self) -> None:
+        """Where the provider said how long, the circuit stays open that long."""
+        breaker = self.make(0.0)
+        busy = Verdict(Kind.OVERLOADED, "busy", status=503, retry_after=77.0)
+        self.fails(breaker, *[busy] * 5)
+        self.assertEqual(breaker.retry_in("m"), 77.0)
+        breaker.health(True)
+        self.assertEqual(breaker.state, "open")
+
+    def test_timeouts(self) -> None:
+        """Five timeouts in a row mean down, whatever the general threshold is."""
+        breaker = self.make(failures=50)
+        self.fails(breaker, *[SILENT] * 4, RESET, *[SILENT] * 4)
+        self.assertEqual(breaker.state, "closed")
+        self.fails(breaker, SILENT)
+        self.assertEqual((breaker.state, breaker.status), ("open", "down"))
+
+    def test_degraded(self) -> None:
+        """Three 5xx in a row rank it after healthy ones, for a while; a success clears it."""
+        breaker = self.make()
+        self.fails(breaker, BROKEN, BROKEN)
+        self.assertEqual((breaker.status, breaker.rank("m")), ("up", 0))
+        self.fails(breaker, BROKEN)
+        self.assertEqual((breaker.status, breaker.rank("m")), ("degraded", 1))
+        self.assertEqual(self.events, [("degraded", "internal")])
+        self.clock.advance(30)
+        self.assertEqual((breaker.status, breaker.rank("m")), ("degraded", 0))
+        self.permit(breaker).success()
+        self.assertEqual((breaker.status, breaker.rank("m")), ("up", 0))
+
+    def test_overload_degrades(self) -> None:
+        """An overload told inside a 200 counts as a 5xx."""
+        breaker = self.make()
+        self.fails(breaker, *[Verdict(Kind.OVERLOADED, "x")] * 3)
+        self.assertEqual(breaker.status, "degraded")
+
+    def test_rate_limit_rest(self) -> None:
+        """Two 429 in a row without advice rest the model, longer each time; nothing else rests."""
+        breaker = self.make()
+        self.fails(breaker, RATE)
+        self.permit(breaker)
+        self.fails(breaker, RATE)
+        self.assertEqual((breaker.status, breaker.rank("m"), breaker.rank("other")), ("rate_limited", 2, 0))
+        self.assertEqual((self.refusal(breaker).retry_after, self.refusal(breaker).kind), (5.0, Kind.RATE))
+        self.permit(breaker, "other").success()
+        self.assertEqual(breaker.state, "closed")
+        self.assertEqual(self.events, [("rate_limited", "m: slow down")])
+        self.clock.advance(5)
+        self.assertEqual((breaker.status, breaker.rank("m")), ("up", 0))
+        self.fails(breaker, RATE)
+        self.assertEqual(breaker.retry_in("m"), 10.0)
+        self.clock.advance(10)
+        self.permit(breaker).success()
+        self.fails(breaker, RATE)
+        self.assertEqual(breaker.retry_in("m"), 0.0)
+
+    def test_rate_limit_advice(self) -> None:
+        """A 429 with Retry-After rests the model at once for that time, and never opens the circuit."""
+        breaker = self.make()
+        limited = Verdict(Kind.RATE, "x", retry_after=40.0, status=429)
+        held = [self.permit(breaker) for _ in range(10)]
+        for permit in held:
+            permit.failure(limited)
+        self.assertEqual((breaker.state, breaker.retry_in("m")), ("closed", 40.0))
+        # A shorter advice that comes later does not shorten it.
+        breaker._failed("m", 0, Verdict(Kind.RATE, "x", retry_after=1.0))
+        self.assertEqual(breaker.retry_in("m"), 40.0)
+
+    def test_account_out(self) -> None:
+        """One bad key or empty account takes every model out, tells it, and no health check brings it back."""
+        for verdict, event in ((NO_KEY, "auth_failure"), (NO_MONEY, "money")):
+            breaker = self.make()
+            self.fails(breaker, verdict)
+            self.assertEqual(self.names(), [event, "opened", "down"])
+            self.assertEqual(self.refusal(breaker, "any").kind, verdict.kind)
+            self.assertEqual(breaker.retry_in("m"), 900.0)
+            breaker.health(True)
+            self.assertEqual(breaker.state, "open")
+            self.clock.advance(900)
+            self.permit(breaker).success()
+            self.assertEqual(breaker.status, "up")
+
+    def test_account_time_given(self) -> None:
+        """A given time is used for an account too."""
+        breaker = self.make()
+        self.fails(breaker, Verdict(Kind.MONEY, "x", retry_after=18000.0, account=True))
+        self.assertEqual(breaker.retry_in("m"), 18000.0)
+
+    def test_account_after_network(self) -> None:
+        """A bad key that is learnt while the circuit is open for another reason keeps it open longer."""
+        breaker = self.make()
+        late = self.permit(breaker)
+        self.fails(breaker, *[RESET] * 5)
+        late.failure(NO_KEY)
+        self.assertEqual(breaker.retry_in("m"), 900.0)
+        self.assertIs(self.refusal(breaker).kind, Kind.AUTH)
+
+    def test_forbidden_model(self) -> None:
+        """A prohibition that is not the account's rests that model only."""
+        breaker = self.make()
+        self.fails(breaker, Verdict(Kind.AUTH, "not yours", status=403))
+        self.assertIs(self.refusal(breaker).kind, Kind.AUTH)
+        self.permit(breaker, "other")
+        self.assertEqual(self.names(), ["auth_failure"])
+
+    def test_clients_fault(self) -> None:
+        """The request's own fault shows a living upstream: it resets counters and closes a half-open circuit."""
+        for kind in (Kind.BAD_REQUEST, Kind.CONTEXT, Kind.POLICY, Kind.NOT_FOUND, Kind.TOO_LARGE):
+            breaker = self.make()
+            self.fails(breaker, *[RESET] * 4, Verdict(kind, "x", status=400), *[RESET] * 4)
+            self.assertEqual(breaker.state, "closed")
+            self.fails(breaker, RESET)
+            self.clock.advance(30)
+            self.fails(breaker, Verdict(kind, "x", status=400))
+            self.assertEqual(breaker.state, "closed")
+
+    def test_rate_limited_trial(self) -> None:
+        """A 429 to the trial shows a living upstream whose model has to rest."""
+        breaker = self.make()
+        self.fails(breaker, *[RESET] * 5)
+        self.clock.advance(30)
+        self.fails(breaker, Verdict(Kind.RATE, "x", retry_after=9.0))
+        self.assertEqual((breaker.state, breaker.rank("m"), breaker.rank("n")), ("closed", 2, 0))
+
+    def test_late_settlings(self) -> None:
+        """Attempts from before the circuit moved neither close, extend nor spend the trial of the time after."""
+        breaker = self.make()
+        early = [self.permit(breaker) for _ in range(8)]
+        for permit in early[:5]:
+            permit.failure(RESET)
+        wait = breaker.retry_in("m")
+        early[5].failure(RESET)
+        early[6].success()
+        self.assertEqual((breaker.state, breaker.retry_in("m")), ("open", wait))
+        self.clock.advance(30)
+        trial = self.permit(breaker)
+        early[7].success()
+        self.assertEqual(breaker.state, "half-open")
+        trial.success()
+        self.assertEqual(breaker.state, "closed")
+
+    def test_settled_once(self) -> None:
+        """What follows the first settling is ignored."""
+        breaker = self.make(failures=2)
+        permit = self.permit(breaker)
+        permit.failure(RESET)
+        permit.failure(RESET)
+        permit.success()
+        permit.release()
+        self.assertEqual((breaker.state, breaker.consecutive["failures"]), ("closed", 1))
+
+    def test_health_checks(self) -> None:
+        """Two failed checks, or one refused connection, mark down without barring requests; a good one marks up."""
+        for verdicts in ([SILENT, SILENT], [REFUSED]):
+            breaker = self.make()
+            for verdict in verdicts:
+                self.assertNotEqual(breaker.status, "down")
+                breaker.health(False, verdict)
+            self.assertEqual((breaker.state, breaker.status, breaker.rank("m")), ("closed", "down", 3))
+            self.permit(breaker).release()
+            breaker.health(True, None)
+            self.assertEqual((breaker.status, breaker.rank("m")), ("up", 0))
+            self.assertEqual(self.names(), ["down", "up"])
+
+    def test_real_traffic_marks_up(self) -> None:
+        """An answered request outweighs failed checks."""
+        breaker = self.make()
+        breaker.health(False, REFUSED)
+        self.permit(breaker).success()
+        self.assertEqual(breaker.status, "up")
+
+    def test_check_finds_bad_key(self) -> None:
+        """A check that is refused for its key takes the account out; one that is rate limited is a living one."""
+        breaker = self.make()
+        breaker.health(False, RATE)
+        breaker.health(False, RATE)
+        self.assertEqual(breaker.status, "up")
+        breaker.health(False, NO_KEY)
+        breaker.health(False, NO_KEY)
+        self.assertEqual((breaker.state, self.names()), ("open", ["auth_failure", "opened", "down"]))
+
+    def test_early_trial(self) -> None:
+        """A good check lets a circuit that faults opened try a request before its time."""
+        breaker = self.make()
+        self.fails(breaker, *[RESET] * 5)
+        self.clock.advance(3)
+        breaker.health(True)
+        self.assertEqual((breaker.state, breaker.rank("m")), ("half-open", 0))
+        self.permit(breaker).success()
+        self.assertEqual(breaker.state, "closed")
+
+    def test_configure(self) -> None:
+        """New thresholds hold at once, and what was counted stays."""
+        breaker = self.make()
+        self.fails(breaker, *[RESET] * 3)
+        breaker.configure(BreakerSettings(failures=4))
+        self.fails(breaker, RESET)
+        self.assertEqual(breaker.state, "open")
+
+    def test_reset(self) -> None:
+        """A person can close it by hand."""
+        breaker = self.make()
+        self.fails(breaker, Verdict(Kind.RATE, "x", retry_after=9.0), model="m")
+        self.fails(breaker, NO_KEY, model="n")
+        breaker.reset()
+        self.assertEqual((breaker.state, breaker.status, breaker.rank("m")), ("closed", "up", 0))
+        self.assertEqual(self.names()[-2:], ["closed", "up"])
+
+    def test_snapshot(self) -> None:
+        """State goes through JSON into another breaker, with the time that passed taken off."""
+        breaker = self.make()
+        self.fails(breaker, Verdict(Kind.RATE, "x", retry_after=100.0), model="r")
+        self.fails(breaker, *[RESET] * 5)
+        kept = json.loads(json.dumps(breaker.snapshot()))
+        other = self.make()
+        self.clock.advance(1000)
+        other.restore(kept, age=10.0)
+        self.assertEqual((other.state, other.retry_in("m"), other.retry_in("r")), ("open", 20.0, 90.0))
+        self.assertEqual(self.events, [])
+        self.clock.advance(20)
+        self.permit(other).success()
+        self.assertEqual(self.names(), ["half-open", "closed", "up"])
+        self.assertIs(self.refusal(other, "r").kind, Kind.RATE)
+
+    def test_snapshot_nonsense(self) -> None:
+        """A damaged snapshot restores what can be understood and raises nothing."""
+        for kept in (
+            {},
+            {"open": "yes", "rests": 3},
+            {"open": True, "remaining": "x", "cause": 7, "openings": None, "message": []},
+            {"open": True, "remaining": float("nan"), "openings": float("inf"), "cause": "money"},
+            {"rests": {"m": 1, "n": ["a", "b"], "o": [5, "nothing"], "p": [-1, "rate_limit"]}},
+        ):
+            breaker = self.make()
+            breaker.restore(kept)
+            breaker.permit("m")
+            self.assertIn(breaker.state, ("closed", "half-open"))
+
+    def test_many_models(self) -> None:
+        """Names that clients make up cannot fill the memory."""
+        breaker = self.make()
+        for number in range(2000):
+            breaker._failed(f"m{number}", 0, Verdict(Kind.RATE, "x", retry_after=60.0))
+        self.assertLessEqual(len(breaker._rests), 256)
+        self.assertLessEqual(len(breaker._rate_limits), 300)
+
+
+class _Model(RuleBasedStateMachine):
+    """Whatever happens in whatever order, the promises of the breaker hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = Clock()
+        self.events: list[str] = []
+        self.source = random.Random(1)
+        self.breaker = Breaker(
+            "u",
+            BreakerSettings(),
+            self.clock.seconds,
+            self.source.random,
+            lambda upstream, event, detail: self.events.append(event),
+        )
+        self.permits: list[Permit] = []
+
+    @rule(model=st.sampled_from("ab"))
+    def ask(self, model: str) -> None:
+        state, rank, wait = self.breaker.state, self.breaker.rank(model), self.breaker.retry_in(model)
+        answer = self.breaker.permit(model)
+        if isinstance(answer, Permit):
+            assert wait == 0.0
+            self.permits.append(answer)
+            if state != "closed":
+                second = self.breaker.permit(model)
+                assert isinstance(second, Refusal), "two trials at once"
+        else:
+            assert answer.retry_after > 0 and answer.reason
+            assert rank >= 2
+
+    @rule(place=st.integers(0, 50), how=st.integers(0, 11))
+    def settle(self, place: int, how: int) -> None:
+        if not self.permits:
+            return
+        permit = self.permits.pop(place % len(self.permits))
+        if how == 0:
+            permit.release()
+        elif how < 4:
+            permit.success()
+        else:
+            kinds = [
+                RESET,
+                SILENT,
+                BROKEN,
+                RATE,
+                NO_KEY,
+                Verdict(Kind.BAD_REQUEST, "x"),
+                Verdict(Kind.RATE, "x", 3.0),
+                RESET,
+            ]
+            permit.failure(kinds[how - 4])
+
+    @rule(seconds=st.sampled_from([0.1, 1.0, 5.0, 30.0, 400.0, 1000.0]))
+    def wait(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+    @rule(ok=st.booleans())
+    def check(self, ok: bool) -> None:
+        self.breaker.health(ok, None if ok else SILENT)
+
+    @invariant()
+    def consistent(self) -> None:
+        breaker = self.breaker
+        assert breaker.state in ("closed", "open", "half-open")
+        assert breaker.status in ("up", "degraded", "rate_limited", "down", "unknown")
+        moves = [event for event in self.events if event in ("down", "up")]
+        assert all(one != two for one, two in itertools.pairwise(moves)), "down and up take turns"
+        assert not moves or moves[0] == "down"
+        assert (breaker.status == "down") <= (bool(moves) and moves[-1] == "down")
+        if breaker._steady:
+            assert breaker.state == "closed"
+        if breaker._clean:
+            assert breaker.status in ("up", "rate_limited") and breaker.consecutive["failures"] == 0
+
+    def teardown(self) -> None:
+        """However it got there: with time and a good answer it comes back."""
+        for _ in range(3):
+            self.clock.advance(10_000)
+            answer = self.breaker.permit("a")
+            assert isinstance(answer, Permit)
+            answer.success()
+        assert self.breaker.state == "closed"
+        assert self.breaker.rank("a") == 0
+        assert self.breaker.status == "up"
+
+
+class ModelTests(SynchronousTestCase):
+    """Random histories."""
+
+    def test_histories(self) -> None:
+        """No order of permits, settlings, checks and waits breaks a promise."""
+        run_state_machine_as_test(
+            _Model, settings=hypothesis_settings(max_examples=150, stateful_step_count=40, deadline=None)
+        )
