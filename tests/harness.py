@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import http.client
 import json
 import os
 import shutil
@@ -22,6 +23,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import yaml
+
+from .faults import ok
+from .faulty import FaultyUpstream
 
 START_SECONDS = 20.0
 STOP_SECONDS = 20.0
@@ -265,7 +269,11 @@ class RouterProcess:
         began = time.monotonic()
         try:
             with opener.open(request, timeout=timeout) as response:
-                return Answered(response.status, response.headers, response.read(), time.monotonic() - began)
+                try:
+                    body = response.read()
+                except http.client.IncompleteRead as cut:
+                    return Answered(response.status, response.headers, cut.partial, time.monotonic() - began, True)
+                return Answered(response.status, response.headers, body, time.monotonic() - began)
         except urllib.error.HTTPError as error:
             with error:
                 return Answered(error.code, error.headers, error.read(), time.monotonic() - began)
@@ -278,9 +286,14 @@ class RouterProcess:
 
 
 class Answered:
-    """A whole answer: status, header fields (any case), body, and how many seconds it took."""
+    """
+    An answer: status, header fields (any case), body, and how many seconds it took.
 
-    def __init__(self, status: int, headers: Any, body: bytes, seconds: float) -> None:
+    :ivar broken: the connection was closed before the body was whole.
+    """
+
+    def __init__(self, status: int, headers: Any, body: bytes, seconds: float, broken: bool = False) -> None:
+        self.broken = broken
         self.status = status
         self.headers = headers
         self.body = body
@@ -303,6 +316,50 @@ class Answered:
         error: dict[str, Any] = value["error"]
         assert isinstance(error["type"], str) and isinstance(error["message"], str), value
         return error
+
+    @property
+    def upstream(self) -> str:
+        """Who answered, as the router says."""
+        return str(self.headers["x-mportrouter-upstream"] or "")
+
+    @property
+    def attempts(self) -> int:
+        return int(self.headers["x-mportrouter-attempts"] or 0)
+
+    def said(self) -> tuple[str, str]:
+        """
+        How a streamed answer ended and the text that came: ``("whole", …)`` with everything in its place,
+        ``("error", …)`` with an error event, ``("cut", …)`` with neither.
+
+        :raises AssertionError: it breaks the grammar of the dialect.
+        """
+        text, ending, opened, began = "", "cut", None, False
+        for name, value in self.events():
+            assert name == value["type"], (name, value)
+            assert ending == "cut", f"{name} after the end"
+            if name == "error":
+                assert isinstance(value["error"]["message"], str), value
+                ending = "error"
+            elif name == "ping":
+                continue
+            elif name == "message_start":
+                assert not began, "a second message_start"
+                began = True
+            else:
+                assert began, f"{name} before message_start"
+            if name == "content_block_start":
+                assert opened is None, value
+                opened = value["index"]
+            elif name == "content_block_delta":
+                assert value["index"] == opened, value
+                text += value["delta"].get("text", "")
+            elif name == "content_block_stop":
+                assert value["index"] == opened, value
+                opened = None
+            elif name == "message_stop":
+                assert opened is None
+                ending = "whole"
+        return ending, text
 
     def events(self) -> list[tuple[str, Any]]:
         """Name and JSON value of each event of a stream."""
@@ -363,6 +420,34 @@ def until(condition: Callable[[], Any], seconds: float = 5.0) -> Any:
     while not (value := condition()) and time.monotonic() < end:
         time.sleep(0.02)
     return value
+
+
+def failover_stack(
+    config: Mapping[str, Any] | None = None, timeouts: Mapping[str, Any] | None = None, lax: bool = True
+) -> Stack:
+    """
+    A router with short limits in front of MiniMax (first of the parts) and Claude (second).
+
+    :param lax: circuits never open, so that one scenario does not colour the next.
+    """
+    minimax = FaultyUpstream([ok("from MiniMax")], "/anthropic")
+    claude = FaultyUpstream([ok("from Claude")])
+    limits = {"connect": "1s", "head": "1.5s", "first_content": "1.5s", "idle": "1.5s", "answer": "1.5s"}
+    limits.update(timeouts or {})
+    never = dict.fromkeys(("failures", "degraded_after", "down_after_timeouts", "rate_limited_after"), 1000)
+    base = {
+        "breaker": never if lax else {},
+        "upstreams": {
+            "minimax": {"base_url": minimax.url, "timeouts": limits},
+            "anthropic": {"base_url": claude.url, "timeouts": limits},
+        },
+        "ports": {
+            "dynamic": {"mode": "mixed", "dynamic": True},
+            "held": {"mode": "mixed", "commit": "complete"},
+            **{name: {"mode": name} for name in MODES},
+        },
+    }
+    return Stack(RouterProcess(config=_merged(base, config or {})), minimax, claude)
 
 
 def message(text: Any = "hello", **members: Any) -> dict[str, Any]:
