@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import attrs
+from OpenSSL import SSL
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
@@ -25,7 +26,7 @@ from twisted.python.failure import Failure
 from .connection import Call, CallFailed, Connection, network_failure
 from .errors import Kind, Verdict
 from .interfaces import Headers, IResponseSink
-from .tls import TLSFactory, VerifyingCreator, ascii_host
+from .tls import TLSFactory, TLSFailure, VerifyingCreator, ascii_host
 
 #: Seconds that a peer has for its part of closing an idle TLS connection.
 _GOODBYE = 2.0
@@ -176,8 +177,8 @@ class _Opening(Factory):
         """The connection ended before it was ready."""
         if not self._over:
             verdict = network_failure(reason.value, self._pool.where)
-            if self._pool.creator is not None and verdict.kind is Kind.NETWORK and verdict.retry_same:
-                verdict = attrs.evolve(verdict, message=f"TLS handshake: {verdict.message}")
+            if not isinstance(reason.value, (SSL.Error, TLSFailure)):
+                verdict = attrs.evolve(verdict, message=f"TLS handshake not done: {verdict.message}")
             self._give_up(verdict)
 
     def _give_up(self, verdict: Verdict) -> None:

@@ -10,7 +10,7 @@ from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
-from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from twisted.test import iosim
 
@@ -82,6 +82,10 @@ class Server(Protocol):
         return received
 
 
+class _TLS(TLSMemoryBIOFactory):
+    protocol = TLSMemoryBIOProtocol  # writes at once
+
+
 class Link:
     """One accepted connection."""
 
@@ -133,7 +137,7 @@ class Net(MemoryReactorClock):
         if options is not None:
             inner = Factory.forProtocol(lambda: server)
             inner.noisy = False
-            ending = TLSMemoryBIOFactory(options, False, inner, clock=Clock()).buildProtocol(None)
+            ending = _TLS(options, False, inner, clock=Clock()).buildProtocol(None)
         client = factory.buildProtocol(None)
         client_end, server_end = Wire(client, isServer=False), Wire(ending, isServer=True)
         pump = iosim.connect(ending, server_end, client, client_end)
