@@ -7,7 +7,6 @@ The rows are in ``data/catalog.yaml``, each with where its facts come from.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
 from functools import lru_cache
 from importlib import resources
 from types import MappingProxyType
@@ -33,7 +32,8 @@ class Provider:
     :param auth_style: ``x-api-key`` or ``bearer``.
     :param key_variable: environment variable that holds a key of it, or ``None``.
     :param base_variable: environment variable that replaces its base URL, or ``None``.
-    :param models: patterns (``*`` and ``?``; first match wins) to a model that exists there; see :func:`model_name`.
+    :param models: patterns (``*`` and ``?``; first match wins) to a model that exists there, as
+        :class:`mportrouter.routing.table.ModelMap` reads them.
     :param error_codes: its own numbers for failures to values of :class:`mportrouter.errors.Kind`.
     """
 
@@ -74,19 +74,6 @@ def provider(name: str) -> Provider:
     :raises KeyError: there is none of that name.
     """
     return load()[name]
-
-
-def model_name(models: tuple[tuple[str, str], ...], requested: str) -> str:
-    """
-    The model to ask an upstream for.
-
-    :param models: patterns to models; a target of ``*`` is the name as it came, and so is no match at all.
-    :param requested: what the client said.
-    """
-    for pattern, target in models:
-        if fnmatchcase(requested, pattern):
-            return requested if target == "*" else target
-    return requested
 
 
 def _provider(name: str, row: Mapping[str, Any]) -> Provider:
