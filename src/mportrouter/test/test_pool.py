@@ -72,8 +72,8 @@ class RequestLineTests(Base):
     def test_post(self):
         """Host and length are added; fields go as they are given, in order; nothing else is there."""
         self.assertEqual(
-            self.sent(b"POST", b"/v1/messages?beta=true", [(b"X-One", b"1"), (b"x-two", b"2"), (b"X-One", b"3")], b"{}"),
-            b"POST /v1/messages?beta=true HTTP/1.1\r\nhost: 127.0.0.1:8080\r\nX-One: 1\r\nx-two: 2\r\nX-One: 3\r\n"
+            self.sent(b"POST", b"/v1/messages?beta=true", [(b"X-One", b"1"), (b"x-2", b"2"), (b"X-One", b"3")], b"{}"),
+            b"POST /v1/messages?beta=true HTTP/1.1\r\nhost: 127.0.0.1:8080\r\nX-One: 1\r\nx-2: 2\r\nX-One: 3\r\n"
             b"content-length: 2\r\n\r\n{}",
         )
 

@@ -1,5 +1,5 @@
 """
-Connections in memory for the tests of the upstream side: a reactor that opens nothing, servers that do as they are told.
+Connections in memory for the tests of the upstream side: a reactor that opens nothing, servers that do as told.
 """
 
 from __future__ import annotations
