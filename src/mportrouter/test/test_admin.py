@@ -19,11 +19,12 @@ from twisted.test.iosim import FakeTransport, connect
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from .. import __version__
+from .. import __version__, admin
 from ..admin import PROTOCOL, AdminRealm, AdminRoot, AdminService, PasswordChecker, clear_way, plain
 from ..commands import CommandError
 from ..errors import ConfigError
 from ..settings import AdminSettings, Secret
+from ..state import SocketPlace, socket_place
 from ..testing import MemoryConsole
 
 
@@ -35,6 +36,11 @@ def join(server: Any, client: Any) -> Any:
     """
     one, other = server.buildProtocol(None), client.buildProtocol(None)
     return connect(one, FakeTransport(one, True), other, FakeTransport(other, False))
+
+
+def keep_here(case: SynchronousTestCase) -> None:
+    """Have the socket in the state directory however long trial's folders are, so that no test makes one in ``/tmp``."""
+    case.patch(admin, "socket_place", lambda folder, *_: SocketPlace(os.path.join(folder, "admin.sock")))
 
 
 class RootTestCase(SynchronousTestCase):
@@ -184,6 +190,7 @@ class LoginTests(SynchronousTestCase):
     """Over TCP one logs in first."""
 
     def setUp(self) -> None:
+        keep_here(self)
         self.console = MemoryConsole()
         self.reactor = MemoryReactorClock()
         service = AdminService(
@@ -258,9 +265,7 @@ class SocketTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.reactor = MemoryReactorClock()
         self.directory = os.path.join(os.path.abspath(self.mktemp()), "state")
-        # The folders of trial can be too long for a socket.
-        if len(self.directory) > 85:
-            self.directory = os.path.relpath(self.directory)
+        keep_here(self)
 
     def service(self, answers: Any = lambda path: False) -> AdminService:
         return AdminService(AdminSettings(), self.directory, MemoryConsole(), self.reactor, answers)
@@ -286,6 +291,7 @@ class SocketTests(SynchronousTestCase):
 
     def test_long_path(self) -> None:
         """With a long state directory the socket is elsewhere, and a pointer says where."""
+        self.patch(admin, "socket_place", socket_place)
         runtime = os.path.abspath(self.mktemp())
         os.mkdir(runtime)
         short = os.path.join("/tmp", f"mpr-{os.getpid()}")
