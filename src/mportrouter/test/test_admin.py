@@ -39,7 +39,7 @@ def join(server: Any, client: Any) -> Any:
 
 
 def keep_here(case: SynchronousTestCase) -> None:
-    """Have the socket in the state directory however long trial's folders are, so that no test makes one in ``/tmp``."""
+    """Have the socket in the state directory however long its path is, so that no test makes a folder in ``/tmp``."""
     case.patch(admin, "socket_place", lambda folder, *_: SocketPlace(os.path.join(folder, "admin.sock")))
 
 
