@@ -156,8 +156,7 @@ class Alerts(Service):
     def _make_up(self, upstream: str) -> None:
         self._late_calls.pop(upstream, None)
         event, detail = self._late.pop(upstream)
-        if self._last_state.get(upstream) != event:
-            self.event(upstream, event, detail)
+        self.event(upstream, event, detail)
 
     def _forget_late(self, upstream: str) -> None:
         self._late.pop(upstream, None)
