@@ -16,7 +16,8 @@ from zope.interface.verify import verifyObject
 
 from ..errors import Kind, RouterError
 from ..settings import FrontSettings
-from ..web.http1 import AHEAD, LINGER, LINGER_ALL, HTTPChannel, HTTPServerFactory
+from ..web import peer
+from ..web.http1 import AHEAD, DRAIN, LINGER, LINGER_ALL, HTTPChannel, HTTPServerFactory
 from ..web.request import Request
 from .requests import MemoryRequest
 
@@ -516,7 +517,7 @@ class RefusalTests(ChannelCase):
     def test_drain_has_bounds(self) -> None:
         """A refused client that sends for ever is cut off, by size and by time."""
         self.send(b"POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: 150000\r\n\r\n")
-        self.send(b"a" * 2001)
+        self.send(b"a" * (DRAIN * 1000 + 1))
         self.assertTrue(self.wire.disconnecting)
         self.channel, self.wire = self.connect()
         self.send(b"POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: 150000\r\n\r\n")
@@ -1044,6 +1045,59 @@ class EndTests(ChannelCase):
         self.channel.resumeProducing()
         self.assertEqual(len(self.answers()), 1)
         self.assertTrue(self.wire.disconnecting)
+
+    def closes(self) -> list[bool]:
+        """From now on the kernel says of every client whether it has closed: what the list holds last."""
+        answer = [False]
+        self.patch(peer, "has_closed", lambda transport: answer[-1])
+        return answer
+
+    def test_half_close_of_a_client_that_left(self) -> None:
+        """Where a client has not only finished sending but closed its socket, the connection is broken off."""
+        closed = self.closes()
+        self.send(GET)
+        self.channel.readConnectionLost()
+        self.clock.pump([0.5] * 10)
+        self.assertFalse(self.wire.aborted)
+        closed.append(True)
+        self.clock.advance(1)
+        self.assertTrue(self.wire.aborted)
+        gone: list[int] = []
+        self.requests[0].on_gone = lambda: gone.append(1)
+        self.lose()
+        self.assertEqual((gone, self.clock.getDelayedCalls()), ([1], []))
+
+    def test_watch_ends_with_the_answer(self) -> None:
+        """A client that has its answer is not looked after any more."""
+        closed = self.closes()
+        self.send(GET)
+        self.channel.readConnectionLost()
+        self.requests[0].respond(200, [], b"")
+        closed.append(True)
+        self.clock.advance(10)
+        self.assertFalse(self.wire.aborted)
+
+    def test_watch_while_not_read(self) -> None:
+        """A client that is too far ahead to be read, and so to be heard leaving, is looked after; else none is."""
+        closed = self.closes()
+        closed.append(True)
+        self.send(GET, b"POST /y HTTP/1.1\r\nHost: h\r\nContent-Length: 99999\r\n\r\n")
+        self.clock.advance(10)
+        self.assertFalse(self.wire.aborted)
+        closed.append(False)
+        self.send(b"a" * (AHEAD + 1))
+        self.clock.advance(10)
+        self.assertFalse(self.wire.aborted)
+        self.requests[0].respond(200, [], b"")
+        closed.append(True)
+        self.clock.advance(10)
+        self.assertFalse(self.wire.aborted)
+        self.send(b"a" * (99999 - AHEAD - 1))
+        closed.append(False)
+        self.send(b"a" * (AHEAD + 1))
+        closed.append(True)
+        self.clock.advance(1)
+        self.assertTrue(self.wire.aborted)
 
     def test_drain(self) -> None:
         """Idle connections close now, busy ones after their answer, which says so; then the drain is done."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from email.utils import formatdate
 from http import HTTPStatus
 
 _STATUS = {status.value: b"HTTP/1.1 %d %s\r\n" % (status.value, status.phrase.encode("ascii")) for status in HTTPStatus}
@@ -63,6 +64,26 @@ def head(status: int, headers: Iterable[tuple[bytes, bytes]], date: bytes, frami
     if b"\r\ndate: " in start.lower():
         date = b""
     return b"".join((start, date, framing, connection, b"\r\n"))
+
+
+class DateLine:
+    """The ``date`` line, made once a second."""
+
+    __slots__ = ("_line", "_second")
+
+    def __init__(self) -> None:
+        self._line = b""
+        self._second = -1
+
+    def at(self, seconds: float) -> bytes:
+        """
+        :param seconds: since the epoch.
+        """
+        second = int(seconds)
+        if second != self._second:
+            self._second = second
+            self._line = b"date: %b\r\n" % formatdate(second, usegmt=True).encode("ascii")
+        return self._line
 
 
 def bodiless(status: int) -> bool:

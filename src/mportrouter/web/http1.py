@@ -8,7 +8,6 @@ Nothing here knows a path, a dialect or an upstream.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from email.utils import formatdate
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -26,10 +25,11 @@ from zope.interface import implementer
 
 from ..errors import Kind, RouterError
 from ..settings import FrontSettings
-from .answer import CLOSE, field_lines, head, status_line
-from .chunks import ChunkReader
+from .answer import CLOSE, DateLine, field_lines, head, status_line
+from .body import ChunkReader, SizedReader
 from .deadline import Deadline
 from .head import HeadReader, bad
+from .peer import PeerWatch
 from .request import Request
 
 #: What a protocol-level refusal looks like: status, fields, body. The request is given where its head could be read.
@@ -43,11 +43,14 @@ AHEAD = 64 * 1024
 #: them.
 LINGER, LINGER_ALL = 5.0, 30.0
 
+#: How many times the body limit a refused client may still send.
+DRAIN = 8
+
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
-# What the next byte belongs to: a head, a sized body, a chunked body, a request behind the one in progress, nothing any
-# more (a last answer has been given), nothing any more (the connection is closing).
-_HEAD, _SIZED, _CHUNKED, _BUSY, _LINGERING, _CLOSED = range(6)
+# What the next byte belongs to: a head, a body, a request behind the one in progress, nothing any more (a last answer
+# has been given), nothing any more (the connection is closing).
+_HEAD, _BODY, _BUSY, _LINGERING, _CLOSED = range(5)
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
@@ -76,9 +79,7 @@ class HTTPChannel(Protocol):
         self._current: Request | None = None
         #: The request whose body is under way.
         self._arriving: Request | None = None
-        self._missing = 0
-        self._body = bytearray()
-        self._chunks: ChunkReader | None = None
+        self._body: SizedReader | ChunkReader | None = None
         self._pending = b""
         self._advancing = False
         self._reading = True
@@ -87,6 +88,7 @@ class HTTPChannel(Protocol):
         #: The client does not read.
         self._choked = False
         self._throttled: IPushProducer | None = None
+        self._watch: PeerWatch | None = None
         self._deadline = Deadline(factory.clock, self._expire)
         self._drained = 0
         self._linger_until = 0.0
@@ -117,6 +119,8 @@ class HTTPChannel(Protocol):
         self._ended = True
         if self._state != _BUSY and not self._pending:
             self._after_end()
+        elif self._watch is None:
+            self._watch = PeerWatch(self._clock, self.transport, self.abort)
 
     def writeConnectionLost(self) -> None:
         """Our own doing, see :meth:`_linger`."""
@@ -128,6 +132,7 @@ class HTTPChannel(Protocol):
         self._drop_body()
         self._reader.reset()
         self._deadline.cancel()
+        self._stop_watching()
         request, self._current = self._current, None
         if request is not None:
             self.factory.requests_open -= 1
@@ -163,10 +168,8 @@ class HTTPChannel(Protocol):
                     if self._choked:
                         break
                     data = self._read_head(data)
-                elif state == _SIZED:
-                    data = self._read_sized(data)
-                elif state == _CHUNKED:
-                    data = self._read_chunked(data)
+                elif state == _BODY:
+                    data = self._read_body(data)
                 else:
                     break
         except RouterError as error:
@@ -193,11 +196,9 @@ class HTTPChannel(Protocol):
             self._arriving = request
             raise RouterError(Kind.TOO_LARGE, f"The request body is larger than {self._front.body_bytes} bytes.")
         if reader.chunked:
-            self._chunks = ChunkReader(self._front.body_bytes)
-            self._state = _CHUNKED
+            self._body = ChunkReader(self._front.body_bytes)
         elif length > len(rest):
-            self._missing = length
-            self._state = _SIZED
+            self._body = SizedReader(length)
         else:
             reader.reset()
             if length:
@@ -206,47 +207,30 @@ class HTTPChannel(Protocol):
             self._deliver(request)
             return rest
         self._arriving = request
+        self._state = _BODY
         if reader.expects and not rest:
             self.transport.write(_CONTINUE)
         reader.reset()
         self._deadline.within(self._front.body_seconds)
         return rest
 
-    def _read_sized(self, data: bytes) -> bytes:
-        missing = self._missing
-        if len(data) < missing:
-            self._body += data
-            self._missing = missing - len(data)
-            self._deadline.within(self._front.body_seconds)
-            return b""
-        self._body += data[:missing]
-        body, self._body = bytes(self._body), bytearray()
-        self._arrived(body)
-        return data[missing:]
-
-    def _read_chunked(self, data: bytes) -> bytes:
-        chunks = self._chunks
-        assert chunks is not None
-        rest = chunks.feed(data)
+    def _read_body(self, data: bytes) -> bytes:
+        body, request = self._body, self._arriving
+        assert body is not None and request is not None
+        rest = body.feed(data)
         if rest is None:
             self._deadline.within(self._front.body_seconds)
             return b""
-        body = bytes(chunks.body)
+        request.body = bytes(body.body)
         self._drop_body()
-        self._arrived(body)
+        self._arriving = None
+        self._deliver(request)
         return rest
 
-    def _arrived(self, body: bytes) -> None:
-        request, self._arriving = self._arriving, None
-        assert request is not None
-        request.body = body
-        self._deliver(request)
-
     def _drop_body(self) -> None:
-        if self._chunks is not None:
-            self._chunks.close()
-            self._chunks = None
-        self._body = bytearray()
+        if self._body is not None:
+            self._body.close()
+            self._body = None
 
     def _hold_back(self) -> None:
         """Stop reading a client that is too far ahead; go on when it no longer is."""
@@ -254,9 +238,17 @@ class HTTPChannel(Protocol):
             if len(self._pending) > AHEAD and not self._ended:
                 self._reading = False
                 self.transport.pauseProducing()
+                if self._watch is None:
+                    self._watch = PeerWatch(self._clock, self.transport, self.abort)
         elif len(self._pending) <= AHEAD:
             self._reading = True
+            self._stop_watching()
             self.transport.resumeProducing()
+
+    def _stop_watching(self) -> None:
+        if self._watch is not None:
+            self._watch.stop()
+            self._watch = None
 
     def _go_on(self) -> None:
         """Read what has waited."""
@@ -269,7 +261,7 @@ class HTTPChannel(Protocol):
     def _after_end(self) -> None:
         """The client sends no more, and nothing waits: answer half a request, or just close."""
         state = self._state
-        if state in (_SIZED, _CHUNKED) or (state == _HEAD and self._reader.begun):
+        if state == _BODY or (state == _HEAD and self._reader.begun):
             self._refuse(bad("The request is not whole: the client ended it in the middle."))
         elif state != _CLOSED:
             self._close()
@@ -376,7 +368,7 @@ class HTTPChannel(Protocol):
     def _drain(self, count: int) -> None:
         self._drained += count
         now = self._clock.seconds()
-        if self._drained > 2 * self._front.body_bytes or now >= self._linger_until:
+        if self._drained > DRAIN * self._front.body_bytes or now >= self._linger_until:
             self._close()
         else:
             self._deadline.within(min(LINGER, self._linger_until - now))
@@ -393,12 +385,14 @@ class HTTPChannel(Protocol):
         """Nothing more is read or streamed on this connection."""
         self._pending = b""
         self._drop_body()
+        self._stop_watching()
         self._choked = False
         # A transport does not close while a producer is registered.
         self.transport.unregisterProducer()
 
     def abort(self) -> None:
         """Break the connection off at once."""
+        self._stop_watching()
         self._throttled = None
         if self._state != _CLOSED:
             self._pending = b""
@@ -418,7 +412,7 @@ class HTTPChannel(Protocol):
             self.abort()
         elif state == _HEAD and self._reader.begun:
             self._refuse(bad("The request head did not come in time.", 408))
-        elif state in (_SIZED, _CHUNKED):
+        elif state == _BODY:
             self._refuse(bad("The request body did not come in time.", 408))
         else:
             self._close()
@@ -459,19 +453,14 @@ class HTTPServerFactory(Factory):
         self.requests_open = 0
         self.draining = False
         self._drained: list[Deferred[None]] = []
-        self._date = b""
-        self._date_at = -1
+        self._date = DateLine()
 
     def buildProtocol(self, addr: IAddress | None) -> HTTPChannel:  # type: ignore[override]
         return HTTPChannel(self)
 
     def date(self) -> bytes:
         """The ``date`` line of this second."""
-        now = int(self.clock.seconds())
-        if now != self._date_at:
-            self._date_at = now
-            self._date = b"date: %b\r\n" % formatdate(now, usegmt=True).encode("ascii")
-        return self._date
+        return self._date.at(self.clock.seconds())
 
     def drain(self) -> Deferred[None]:
         """

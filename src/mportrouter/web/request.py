@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
 
+from ..eager import write
 from .answer import CHUNKED, CLOSE, KEEP, bodiless, head
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ class Request:
         data = head(status, headers, factory.date(), framing, self._connection(keep)) + body
         self.started = self.finished = True
         self.on_gone = None
-        channel.transport.write(data)
+        write(channel.transport, data)
         channel.answered(keep)
 
     def start(
@@ -162,7 +163,7 @@ class Request:
         data = head(status, headers, factory.date(), framing, self._connection(keep)) + first
         self._keep = keep
         self.started = True
-        channel.transport.write(data)
+        write(channel.transport, data)
 
     def write(self, data: bytes) -> None:
         """Send a piece of the body now, as one chunk where the body is chunked. An empty piece is nothing."""
@@ -172,7 +173,7 @@ class Request:
         framing = self._framing
         if framing == _CHUNKED:
             if data:
-                self.channel.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+                write(self.channel.transport, b"%x\r\n%b\r\n" % (len(data), data))
         elif framing != _NONE:
             if framing == _SIZED:
                 self._left -= len(data)
@@ -180,7 +181,7 @@ class Request:
                     self._log.error("an answer on port {port} is longer than announced", port=self.port)
                     self.abort()
                     return
-            self.channel.transport.write(data)
+            write(self.channel.transport, data)
 
     def finish(self, data: bytes = b"") -> None:
         """
@@ -198,14 +199,14 @@ class Request:
                 data = b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data)
             else:
                 data = b"0\r\n\r\n"
-            self.channel.transport.write(data)
+            write(self.channel.transport, data)
         elif framing != _NONE:
             if framing == _SIZED and self._left != len(data):
                 self._log.error("an answer on port {port} is not as long as announced", port=self.port)
                 self.abort()
                 return
             if data:
-                self.channel.transport.write(data)
+                write(self.channel.transport, data)
         self.finished = True
         self.on_gone = None
         self.channel.answered(self._keep)

@@ -1,8 +1,8 @@
 """
-A chunked request body (RFC 9112 §7.1): bytes in, the body and what follows it out.
+A request body (RFC 9112 §6): bytes in, the body and what follows it out.
 
-llhttp does the decoding. It does not say where in a piece a message ended, so the pieces it gets are cut after each
-CR LF CR LF: a chunked message ends there and nowhere else.
+Sized bodies are counted, without the parser. llhttp decodes the chunked ones; it does not say where in a piece a
+message ended, so the pieces it gets are cut after each CR LF CR LF: a chunked message ends there and nowhere else.
 """
 
 from __future__ import annotations
@@ -21,6 +21,34 @@ _HEAD = b"POST / HTTP/1.1\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n
 
 #: Bytes that chunk extensions and trailer fields may have together, and those that each chunk needs for itself.
 _EXTRA, _EACH = 16 * 1024, 24
+
+
+class SizedReader:
+    """
+    Reads one body of a known length; the interface is :class:`ChunkReader`'s.
+
+    :param length: bytes, at least one.
+    """
+
+    __slots__ = ("_missing", "body")
+
+    def __init__(self, length: int) -> None:
+        self.body = bytearray()
+        self._missing = length
+
+    def feed(self, data: bytes) -> bytes | None:
+        """See :meth:`ChunkReader.feed`."""
+        missing = self._missing
+        if len(data) < missing:
+            self.body += data
+            self._missing = missing - len(data)
+            return None
+        self.body += data[:missing]
+        return data[missing:]
+
+    def close(self) -> None:
+        """See :meth:`ChunkReader.close`."""
+        self.body = bytearray()
 
 
 class ChunkReader:
