@@ -38,14 +38,15 @@ class CodedReader:
     they are coded anew.
     """
 
-    __slots__ = ("_broken", "_coder", "_decoder", "_inner", "_verdict", "_zlib")
+    __slots__ = ("_broken", "_coder", "_decoder", "_inner", "_start", "_verdict")
 
     def __init__(self, inner: PlainReader, encoding: bytes) -> None:
         self._inner = inner
-        self._zlib = encoding == b"deflate"
-        window = zlib.MAX_WBITS if self._zlib else zlib.MAX_WBITS | 16
-        self._decoder: Any = zlib.decompressobj(window)
+        window = zlib.MAX_WBITS if encoding == b"deflate" else zlib.MAX_WBITS | 16
+        #: ``None`` for ``deflate`` until its first two bytes tell its form.
+        self._decoder: Any = None if encoding == b"deflate" else zlib.decompressobj(window)
         self._coder: Any = zlib.compressobj(6, zlib.DEFLATED, window) if inner.rewrites else None
+        self._start = b""
         self._broken = False
         self._verdict: Verdict | None = None
 
@@ -75,32 +76,26 @@ class CodedReader:
         return bytes(self._coder.compress(rest) + self._coder.flush()), ending
 
     def _decode(self, data: bytes) -> bytes:
+        if self._decoder is None:
+            data = self._start = self._start + data
+            if len(data) < 2:
+                return b""
+            # Some servers say "deflate" and leave out the zlib header that RFC 9110 §8.4.1.2 wants (RFC 1950 §2.2).
+            wrapped = data[0] & 15 == zlib.DEFLATED and (data[0] << 8 | data[1]) % 31 == 0
+            self._decoder = zlib.decompressobj(zlib.MAX_WBITS if wrapped else -zlib.MAX_WBITS)
         out: list[bytes] = []
-        feed = self._inner.feed
+        decoder, feed = self._decoder, self._inner.feed
         try:
-            while data:
-                plain = self._inflate(data)
-                data = self._decoder.unconsumed_tail
+            while data and not decoder.eof:
+                plain = decoder.decompress(data, _STEP)
+                data = decoder.unconsumed_tail
                 if plain:
                     out.append(feed(plain))
-                if self._decoder.eof:
-                    break
         except zlib.error as error:
             self._broken = True
             if self._inner.state == "hold":
                 self._verdict = garbage(f"the answer cannot be decompressed: {error}")
         return b"".join(out) if self._coder is not None else b""
-
-    def _inflate(self, data: bytes) -> bytes:
-        try:
-            return bytes(self._decoder.decompress(data, _STEP))
-        except zlib.error:
-            if not self._zlib:
-                raise
-            # Some servers say "deflate" and send it without the zlib wrapper that RFC 9110 §8.4.1.2 wants.
-            self._zlib = False
-            self._decoder = zlib.decompressobj(-zlib.MAX_WBITS)
-            return bytes(self._decoder.decompress(data, _STEP))
 
 
 @implementer(IAnswerReader)

@@ -37,6 +37,8 @@ _TAIL = 8 * 1024
 _LAST_EVENT_LIMIT = 1024 * 1024
 #: No tail can hold an event larger than this.
 _FRAME_LIMIT = 32 * 1024 * 1024
+#: Bytes of the JSON around the text of a delta.
+_DELTA_FRAME = 81
 #: Bytes without an event that may still be a JSON error.
 _RAW_LIMIT = 256 * 1024
 
@@ -70,6 +72,7 @@ class EventReader:
         "_complete",
         "_cut",
         "_error",
+        "_first",
         "_forgotten",
         "_framed",
         "_framer",
@@ -99,6 +102,7 @@ class EventReader:
         self._limit = 2 * _TAIL
         self._needle = b"event: message_delta"
         self._forgotten = 0  # bytes of the committed stream before the tail
+        self._first = 0  # bytes of the event that committed
         self._usage: Usage | None = None
         self._model: str | None = None
         self._complete = False
@@ -150,6 +154,7 @@ class EventReader:
             if b"event:message" in self._raw:
                 self._needle = b"event:message_delta"
             self._raw = bytearray()
+            self._first = len(event.data) if event is not None else 0
             self._tail = framer.rest()
             if len(self._tail) > self._limit:
                 self._shorten()
@@ -261,9 +266,10 @@ class EventReader:
 
     def _payload(self) -> int:
         """Bytes of text, thinking and arguments since commit: their share in the tail, applied to all that came."""
+        first = max(0, self._first - _DELTA_FRAME)
         size, text = len(self._tail), 0
         if not size:
-            return 0
+            return first
         framer = sse.Framer(_FRAME_LIMIT)
         framer.feed(self._tail)
         while (event := framer.next()) is not None:
@@ -273,7 +279,7 @@ class EventReader:
                 continue
             if delta is not None:
                 text += len(delta.text.encode()) + len(delta.thinking.encode()) + len(delta.partial_json)
-        return (self._forgotten + size) * text // size
+        return first + (self._forgotten + size) * text // size
 
 
 @implementer(IAnswerReader)
