@@ -56,10 +56,16 @@ class Framer:
 
     def feed(self, data: bytes | bytearray) -> None:
         """Take bytes in."""
-        had = len(self._buffer)
-        self._buffer += data
+        buffer = self._buffer
+        had = len(buffer)
+        buffer += data
+        if not self._begun and len(buffer) >= 3:
+            self._begun = True
+            if buffer.startswith(_BOM):
+                del buffer[:3]
+                had = 0
         if self._cr < 0:
-            self._cr = self._buffer.find(b"\r", had)
+            self._cr = buffer.find(b"\r", had)
 
     def next(self) -> Event | None:
         """
@@ -99,6 +105,8 @@ class Framer:
         The stream has ended: an event that lacks only its blank line is still one where its data is whole JSON (some
         servers forget the last blank line); anything else is dropped, as the specification says.
         """
+        if not self._buffer and not self._data:
+            return None
         while (line := self._line()) is not None:
             event = self._take(line)
             if event is not None:
@@ -122,12 +130,8 @@ class Framer:
 
     def _line(self) -> bytes | None:
         buffer = self._buffer
-        if not self._begun:
-            if len(buffer) < 3 and _BOM.startswith(buffer):
-                return None
-            self._begun = True
-            if buffer.startswith(_BOM):
-                self._cut(3)
+        if not self._begun and _BOM.startswith(buffer):
+            return None
         if self._skip_lf and buffer:
             self._skip_lf = False
             if buffer[0] == 10:

@@ -42,6 +42,7 @@ _DELTA_FRAME = 81
 #: Bytes without an event that may still be a JSON error.
 _RAW_LIMIT = 256 * 1024
 
+_DELTA = b'{"type":"content_block_delta","index":'
 _CONTENT_EVENTS = frozenset({"content_block_delta", "message_delta", "message_stop"})
 #: Names of events in which nothing is that has to be read after commit.
 _PASSING = frozenset({b"content_block_delta", b"content_block_start", b"content_block_stop", b"ping"})
@@ -163,6 +164,11 @@ class EventReader:
 
     def _look_at(self, event: sse.Event) -> None:
         """One event before commit."""
+        if event.name == b"ping":
+            return
+        if event.name == b"content_block_delta" and event.data.startswith(_DELTA):
+            self.state = CONTENT
+            return
         try:
             seen = decode_event(event.data)
         except REFUSED:
