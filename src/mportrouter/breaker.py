@@ -194,7 +194,7 @@ class Breaker:
         wait = rest[0] - now if rest is not None else 0.0
         if core.state == "open":
             wait = max(wait, core.until - now)
-        elif core.trial:
+        elif core.trial and now - core.trial_since < TRIAL_LOST:
             wait = max(wait, _TRIAL_WAIT)
         return wait
 
