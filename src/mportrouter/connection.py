@@ -286,6 +286,8 @@ class Connection(Protocol):
 
         The transport would ask the reactor to tell it when the socket is writable, which it nearly always is: a third of
         what a small request costs. What the socket does not take goes the usual way, and so does all that follows.
+        Never over TLS: its transport hands unknown attributes on to the plain one below it, so whether there is a socket
+        to write to is known from how the connection was made, not by asking the transport.
         """
         if self._socket is not None:
             try:

@@ -103,7 +103,8 @@ class RequestTests(Base):
 
     def test_fields(self):
         """Fields are sent, save those that the pool writes itself."""
-        _, link = self.get(headers=Headers({b"x-one": [b"1", b"2"], b"host": [b"evil.test"], b"connection": [b"close"]}))
+        headers = Headers({b"x-one": [b"1", b"2"], b"host": [b"evil.test"], b"connection": [b"close"]})
+        _, link = self.get(headers=headers)
         self.assertEqual(
             link.server.received, b"GET / HTTP/1.1\r\nhost: 127.0.0.1:8080\r\nX-One: 1\r\nX-One: 2\r\n\r\n"
         )

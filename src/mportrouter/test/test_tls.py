@@ -28,7 +28,7 @@ from .authorities import (
     pin_of,
     serving,
 )
-from .wires import OK, Net, Sink
+from .wires import OK, Net, Sink, Wire
 
 HOST = "127.0.0.1"
 
@@ -88,6 +88,22 @@ class VerificationTests(Base):
         self.assertAnswered()
         self.assertEqual(self.creator.details.version, "TLSv1.3")
         self.assertTrue(self.creator.details.cipher.startswith("TLS_"))
+
+    def test_nothing_in_the_clear(self):
+        """What leaves is TLS records and nothing else: the key is never on the wire as it is."""
+        written = []
+        write = Wire.write
+        send = Wire.send
+        self.patch(Wire, "write", lambda wire, data: written.append(data) or write(wire, data))
+        for name in ("send", "writeSomeData"):
+            self.patch(Wire, name, lambda wire, data: written.append(data) or send(wire, data))
+        self.ask(issue("api.test"))
+        self.assertAnswered()
+        self.pool.request(b"POST", b"/", [(b"x-api-key", b"sk-secret")], b"{}", Sink())
+        self.link.pump.flush()
+        self.assertEqual(self.link.server.received.count(b"sk-secret"), 2)
+        self.assertNotIn(b"sk-secret", b"".join(written))
+        self.assertGreater(len(written), 4)
 
     def test_wildcard(self):
         """A wildcard certificate covers one label."""

@@ -7,12 +7,14 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.interfaces import ISystemHandle
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from twisted.test import iosim
+from zope.interface import implementer
 
 
 class Sink:
@@ -52,10 +54,27 @@ class Sink:
         return self.status is None and not self.chunks and not self.ended
 
 
+@implementer(ISystemHandle)
 class Wire(iosim.FakeTransport):
-    """A transport end that notes pauses and refuses data when it is closed."""
+    """
+    A transport end that notes pauses, and lets itself be written past its queue, as a real one does.
+
+    What is written so while there is TLS on top would be plain text on the wire.
+    """
 
     paused = False
+    connected = True
+    dataBuffer = b""
+    _tempDataBuffer: tuple[bytes, ...] = ()
+
+    def getHandle(self) -> Wire:
+        return self
+
+    def send(self, data: bytes) -> int:
+        self.stream.append(data)
+        return len(data)
+
+    writeSomeData = send
 
     def pauseProducing(self) -> None:
         self.paused = True
