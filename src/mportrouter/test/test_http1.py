@@ -773,6 +773,15 @@ class AnswerTests(ChannelCase):
             self.assertEqual((status, body), (200, b"hi"))
             self.assertEqual({k: v for k, v in fields.items() if len(k) < 4}, {b"ok": b"7: 8"})
 
+    def test_injection_alone(self) -> None:
+        """Each of the characters is enough for a field to be left out."""
+        for evil in (b"a\r\nb: c", b"a\nb: c", b"a\rb: c", b"a\0"):
+            self.ask().respond(200, [(b"a", evil)], b"hi")
+            self.ask().respond(200, [(b"a" + evil, b"b")], b"hi")
+        for _, fields, _ in self.answers():
+            self.assertEqual(set(fields), {b"date", b"content-length"})
+        self.assertEqual(len(self.answers()), 8)
+
     def test_only_once(self) -> None:
         """Answering twice, or in the wrong order, is an error of the caller's and writes nothing."""
         request = self.ask()
@@ -1153,6 +1162,7 @@ class EndTests(ChannelCase):
         self.factory.abort_all()
         self.wire.disconnecting = False  # a real transport ignores writes here
         self.requests[0].respond(200, [], b"")
+        self.send(GET)
         self.assertEqual((len(self.requests), self.factory.requests_open), (1, 0))
 
     def test_counts(self) -> None:

@@ -367,11 +367,10 @@ class HTTPChannel(Protocol):
 
     def _drain(self, count: int) -> None:
         self._drained += count
-        now = self._clock.seconds()
-        if self._drained > DRAIN * self._front.body_bytes or now >= self._linger_until:
+        if self._drained > DRAIN * self._front.body_bytes:
             self._close()
         else:
-            self._deadline.within(min(LINGER, self._linger_until - now))
+            self._deadline.within(max(0.0, min(LINGER, self._linger_until - self._clock.seconds())))
 
     def _close(self) -> None:
         """Close once everything is written; at the latest when a client that does not read has had its time."""
