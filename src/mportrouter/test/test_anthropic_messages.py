@@ -1,0 +1,163 @@
+"""Tests for :mod:`mportrouter.dialects.anthropic_messages`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import attrs
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from .. import envelope, splice
+from ..interfaces import Prepared
+from ..settings import Capabilities
+from .requests import ANTHROPIC, MINIMAX, OURS, TEXT, THEIRS, USER, assistant, body, messages, ready, thinking
+
+
+def encode_messages(prepared: Prepared) -> bytes:
+    member = splice.members(prepared.body)["messages"]
+    return prepared.body[member.value : member.end]
+
+
+class ThinkingTests(SynchronousTestCase):
+    """Thinking goes only to whoever issued it."""
+
+    def content(self, capabilities: Capabilities, *blocks: dict[str, Any]) -> Any:
+        prepared = ready(body(messages=[USER, assistant(*blocks, TEXT), USER]), capabilities)
+        return messages(prepared)[1]["content"], prepared.dropped
+
+    def test_to_anthropic(self) -> None:
+        """Anthropic gets its own blocks as they are, and neither foreign nor unsigned ones."""
+        own, silent = thinking("EqQB"), thinking("EqQC", "")
+        redacted = {"type": "redacted_thinking", "data": "EmwK"}
+        for block in (own, silent, redacted):
+            self.assertEqual(self.content(ANTHROPIC, block), ([block, TEXT], ()))
+        for block, name in (
+            (thinking(OURS), "thinking blocks of minimax"),
+            (thinking(THEIRS), "thinking blocks of kimi"),
+            (thinking("rt1.damaged"), "thinking blocks of another provider"),
+            (thinking(""), "unsigned thinking blocks"),
+            (thinking(None), "unsigned thinking blocks"),
+            ({"type": "redacted_thinking", "data": OURS}, "redacted_thinking blocks of minimax"),
+            ({"type": "redacted_thinking", "data": ""}, "unsigned redacted_thinking blocks"),
+        ):
+            self.assertEqual(self.content(ANTHROPIC, own, block, silent), ([own, silent, TEXT], (name,)))
+
+    def test_to_a_foreign_provider(self) -> None:
+        """A foreign provider gets back what it issued, byte for byte, and what nobody signed."""
+        for block, wanted in (
+            (thinking(OURS), thinking("sig+/=é")),
+            (thinking(""), thinking("")),
+            (thinking(None), thinking("")),
+            ({**thinking(None), "signature": None}, thinking("")),
+        ):
+            self.assertEqual(self.content(MINIMAX, block), ([wanted, TEXT], ()))
+        for block, name in (
+            (thinking("EqQB"), "thinking blocks of anthropic"),
+            (thinking("EqQB", ""), "thinking blocks of anthropic"),
+            (thinking(THEIRS), "thinking blocks of kimi"),
+            (thinking("rt1.minimax.!!"), "thinking blocks of minimax"),
+            ({"type": "redacted_thinking", "data": "EmwK"}, "redacted_thinking blocks"),
+        ):
+            self.assertEqual(self.content(MINIMAX, block, thinking(OURS)), ([thinking("sig+/=é"), TEXT], (name,)))
+
+    def test_redacted(self) -> None:
+        """Where a foreign provider has redacted blocks, its own come back and others do not."""
+        knows = attrs.evolve(MINIMAX, redacted_thinking=True)
+        own = {"type": "redacted_thinking", "data": envelope.wrap("minimax", "m", "abc")}
+        self.assertEqual(self.content(knows, own)[0], [{"type": "redacted_thinking", "data": "abc"}, TEXT])
+        for data in ("EmwK", THEIRS):
+            self.assertEqual(self.content(knows, {"type": "redacted_thinking", "data": data})[0], [TEXT])
+
+    def test_bytes(self) -> None:
+        """Everything around a dropped or unwrapped block keeps its bytes."""
+        signature = json.dumps(OURS).encode()
+        head = b'{"model":"m", "messages" : [{"role":"user", "content": "\\u00e9\\/"} ,{"role":"assistant","content":['
+        block = b'{ "thinking":"a\\/b", "signature" : %b,"type":"thinking" }'
+        tail = b',{"type":"tool_use","id":"t","name":"n","input":{ "n":1.0 }}]}], "max_tokens" : 5}'
+        raw = head + block % signature + tail
+        unwrapped = ready(raw, MINIMAX, "m").body
+        self.assertIn(block % b'"sig+/=\\u00e9"' + tail[: tail.index(b"}]}")], unwrapped)
+        self.assertIn(b'{"role":"user", "content": "\\u00e9\\/"}', unwrapped)
+        dropped = ready(raw, ANTHROPIC, "m").body
+        self.assertIn(b'"content":[{"type":"tool_use","id":"t","name":"n","input":{ "n":1.0 }}]}', dropped)
+        self.assertTrue(dropped.endswith(b', "max_tokens" : 5}'))
+
+    def test_only_content_blocks(self) -> None:
+        """What only looks like thinking, inside a tool's input or a text, stays."""
+        use = {"type": "tool_use", "id": "t", "name": "n", "input": {"type": "thinking", "signature": "rt1.x.y"}}
+        result = {"type": "tool_result", "tool_use_id": "t", "content": '{"type":"thinking","signature":""}'}
+        raw = body(messages=[USER, assistant(use), {"role": "user", "content": [result]}])
+        for capabilities in (ANTHROPIC, MINIMAX):
+            self.assertIs(ready(raw, capabilities).body, raw)
+
+    def test_emptied(self) -> None:
+        """An assistant's turn of which nothing is left goes where the list stays valid, else a short text stands in."""
+        gone = assistant(thinking("EqQB"))
+        self.assertEqual(messages(ready(body(messages=[USER, gone, USER]))), [USER, USER])
+        self.assertEqual(messages(ready(body(messages=[USER, gone]))), [USER])
+        stand_in = assistant({"type": "text", "text": "..."})
+        self.assertEqual(messages(ready(body(messages=[gone, USER]))), [stand_in, USER])
+        # After a system message Anthropic wants an assistant's.
+        foreign, system = assistant(thinking(OURS)), {"role": "system", "content": "env"}
+        sent = messages(ready(body(messages=[USER, system, foreign, USER]), ANTHROPIC))
+        self.assertEqual(sent, [USER, system, stand_in, USER])
+        self.assertEqual(messages(ready(body(messages=[USER, foreign, USER]), ANTHROPIC)), [USER, USER])
+
+    def test_lone_surrogates(self) -> None:
+        """A conversation that msgspec refuses is cleaned all the same."""
+        raw = body(messages=[USER, assistant(thinking(OURS), TEXT), USER]).replace(b'"hi"', b'"\\ud83d"')
+        self.assertEqual(messages(ready(raw, ANTHROPIC))[1], assistant(TEXT))
+        self.assertEqual(messages(ready(raw))[1], assistant(thinking("sig+/=é"), TEXT))
+
+    _turns = st.lists(
+        st.one_of(
+            st.just(USER),
+            st.just({"role": "user", "content": [TEXT]}),
+            st.just({"role": "system", "content": "env"}),
+            st.lists(
+                st.sampled_from(
+                    [
+                        TEXT,
+                        thinking("EqQB"),
+                        thinking(OURS),
+                        thinking(THEIRS),
+                        thinking(""),
+                        thinking(None),
+                        {"type": "redacted_thinking", "data": "EmwK"},
+                    ]
+                ),
+                min_size=1,
+                max_size=4,
+            ).map(lambda blocks: assistant(*blocks)),
+        ),
+        min_size=1,
+        max_size=8,
+    )
+
+    @settings(deadline=None)
+    @given(_turns, _turns, st.sampled_from([ANTHROPIC, MINIMAX]))
+    def test_append_only(self, history: list[Any], more: list[Any], capabilities: Capabilities) -> None:
+        """The same history gives the same bytes whatever follows it, so prompt caches and signatures hold."""
+        history = [USER, *history, assistant(TEXT)]
+        early = ready(body(messages=history), capabilities)
+        late = ready(body(messages=history + more), capabilities)
+        old = splice.elements(encode_messages(early))
+        self.assertEqual(splice.elements(encode_messages(late))[: len(old)], old)
+        self.assertEqual(ready(body(messages=history), capabilities), early)
+
+    @settings(deadline=None)
+    @given(_turns, st.sampled_from([ANTHROPIC, MINIMAX]))
+    def test_clean(self, history: list[Any], capabilities: Capabilities) -> None:
+        """No foreign thinking is left, no message is empty, and doing it again changes nothing at Anthropic."""
+        prepared = ready(body(messages=[USER, *history]), capabilities)
+        own = {"EqQB"} if capabilities is ANTHROPIC else {"sig+/=é", ""}
+        for message in messages(prepared):
+            self.assertTrue(message["content"])
+            for block in message["content"] if isinstance(message["content"], list) else ():
+                if block["type"] == "thinking":
+                    self.assertIn(block["signature"], own)
+        if capabilities is ANTHROPIC:
+            self.assertIs(ready(prepared.body, capabilities).body, prepared.body)
