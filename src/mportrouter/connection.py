@@ -284,10 +284,10 @@ class Connection(Protocol):
         """
         Write a request, straight to the socket as long as nothing was ever left to the transport.
 
-        The transport would ask the reactor to tell it when the socket is writable, which it nearly always is: a third of
+        The transport would ask the reactor to tell it when the socket is writable, which it nearly always is: half of
         what a small request costs. What the socket does not take goes the usual way, and so does all that follows.
-        Never over TLS: its transport hands unknown attributes on to the plain one below it, so whether there is a socket
-        to write to is known from how the connection was made, not by asking the transport.
+        Never over TLS: its transport hands unknown attributes on to the plain one below it, so whether there is a
+        socket to write to is known from how the connection was made, not by asking the transport.
         """
         if self._socket is not None:
             try:

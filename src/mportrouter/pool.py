@@ -293,10 +293,7 @@ class Pool:
                 call.reused = True
                 connection.send(call)
                 return call
-        if self._stopped is not None:
-            verdict = Verdict(Kind.UNAVAILABLE, f"the connections to {self.where} are closed for good")
-            self.reactor.callLater(0, self._end, call, CallFailed(verdict))
-        elif len(self._open) + len(self._openings) < self._max_open:
+        if len(self._open) + len(self._openings) < self._max_open:
             self._start_opening(call)
         else:
             self._waiting.append(call)
@@ -322,7 +319,8 @@ class Pool:
 
     def stop(self) -> Deferred[None]:
         """
-        Take no more requests. Calls under way go on to their end.
+        Keep no connection any more. Calls under way go on to their end, and so does an exchange that began before and
+        asks once more: it gets a connection of its own.
 
         :returns: fires when no connection is left.
         """

@@ -657,11 +657,13 @@ class StopTests(Base):
         call.abort()
         self.successResultOf(done)
 
-    def test_no_more(self):
-        """A stopped pool takes nothing more."""
-        self.pool.stop()
+    def test_latecomer(self):
+        """An exchange that began before can still ask once more; its connection is not kept."""
+        done = self.pool.stop()
+        self.successResultOf(done)
         self.ask()
-        self.assertTrue(self.sinks[0].quiet)
-        self.net.advance(0)
-        self.assertEqual(self.sinks[0].failure.verdict.kind, Kind.UNAVAILABLE)
-        self.counts(in_flight=0)
+        link = self.net.accept()
+        link.answer(OK)
+        self.assertEqual(self.sinks[0].body, b"hi")
+        self.assertTrue(link.closed)
+        self.counts(open=0, in_flight=0)

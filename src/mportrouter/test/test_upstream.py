@@ -118,7 +118,7 @@ class AccountTests(SynchronousTestCase):
 
     def test_light(self):
         """Importing it loads neither treq nor Twisted's web client: the first request need not wait for them."""
-        code = "import sys, mportrouter.upstream; print([m for m in sys.modules if m in ('treq', 'twisted.web.client')])"
+        code = "import sys, mportrouter.upstream; print(sorted({'treq', 'twisted.web.client'} & set(sys.modules)))"
         output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
         self.assertEqual(output.strip(), "[]")
 
@@ -341,7 +341,7 @@ class ProbeTests(SynchronousTestCase):
 
     def test_odd_bodies(self):
         """A list that is none is no failure, and does not make the known models forgotten."""
-        for body in (b"", b"[]", b"null", b"<html>", b'{"data": 1}', b'{"data": [1]}', b'{"data": [{"id": 1}]}', b"\xff"):
+        for body in (b"", b"[]", b"null", b"<", b'{"data": 1}', b'{"data": [1]}', b'{"data": [{"id": 1}]}', b"\xff"):
             result = self.successResultOf(self.probe(self.answer(b"200 OK", body)))
             self.assertTrue(result.alive, body)
             self.assertEqual(result.models, ())
