@@ -19,7 +19,7 @@ from ..settings import FrontSettings
 from ..web import peer
 from ..web.http1 import AHEAD, DRAIN, LINGER, LINGER_ALL, HTTPChannel, HTTPServerFactory
 from ..web.request import Request
-from .requests import MemoryRequest
+from .memory_request import MemoryRequest
 
 TEXT = [(b"content-type", b"text/plain")]
 GET = b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n"
