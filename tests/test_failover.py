@@ -133,13 +133,13 @@ class ServerErrorTests(FailoverTestCase):
         self.fresh()  # both have asked to be left alone
 
     def test_s05_reset(self) -> None:
-        """A reset before any byte is retried, on a fresh connection too, where it may be no stale one's fault."""
+        """A reset before any byte is retried; on a kept connection, which may just have been stale, silently."""
         for stream in (False, True):
-            self.fresh()
             self.minimax.play(faults.reset, faults.ok(MINIMAX))
             answered = self.ask(stream)
-            self.assertEqual((self.text(answered, stream), answered.attempts), (MINIMAX, 2))
+            self.assertEqual(self.text(answered, stream), MINIMAX)
             self.assertEqual(len(self.minimax.requests), 2)
+            self.assertIn(answered.attempts, (1, 2))
 
     def test_s05_reset_for_ever(self) -> None:
         """Resets without end fail over; a kept connection may cost one silent try more."""
