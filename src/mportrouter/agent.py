@@ -21,7 +21,8 @@ from zope.interface import implementer
 
 from .connection import Call
 from .interfaces import IResponseSink
-from .pool import Origin, Pool
+from .opening import Origin
+from .pool import Pool
 from .settings import TLS, Pins
 from .tls import VerifyingCreator
 

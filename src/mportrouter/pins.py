@@ -15,7 +15,7 @@ from zope.interface import implementer
 
 from .connection import CallFailed, network_failure
 from .errors import Kind, Verdict
-from .pool import tcp_endpoint
+from .opening import tcp_endpoint
 from .settings import TLS
 from .tls import TLSFactory, VerifyingCreator, spki_pin
 

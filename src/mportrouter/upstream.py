@@ -18,7 +18,8 @@ from . import __version__
 from .connection import Call, CallFailed
 from .errors import Kind, Verdict
 from .interfaces import Headers, IResponseSink
-from .pool import Origin, Pool
+from .opening import Origin
+from .pool import Pool
 from .routing.table import ModelMap
 from .settings import Capabilities, UpstreamSettings
 from .tls import VerifyingCreator

@@ -20,7 +20,8 @@ from zope.interface.verify import verifyObject
 from ..agent import ForeignOrigin, PooledAgent, _WebPolicy, read_body, web_agent
 from ..connection import CallFailed
 from ..errors import Kind
-from ..pool import Origin, Pool
+from ..opening import Origin
+from ..pool import Pool
 from ..settings import TLS
 from ..tls import VerifyingCreator
 from .wires import OK, Net

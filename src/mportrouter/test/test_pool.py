@@ -10,7 +10,8 @@ from zope.interface import implementer
 
 from ..connection import UNPACED_BODY
 from ..errors import Kind
-from ..pool import Origin, Pool
+from ..opening import Origin
+from ..pool import Pool
 from ..settings import TLS
 from ..tls import VerifyingCreator
 from .wires import OK, Net, Sink

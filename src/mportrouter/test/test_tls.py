@@ -15,7 +15,8 @@ from zope.interface.verify import verifyObject
 
 from .. import tls
 from ..errors import ConfigError, Kind
-from ..pool import Origin, Pool
+from ..opening import Origin
+from ..pool import Pool
 from ..settings import TLS, Pins
 from .authorities import (
     MIDDLE_PIN,
