@@ -8,7 +8,7 @@ from zope.interface.verify import verifyObject
 
 from ..web.http1 import AHEAD
 from ..web.request import Request
-from .wire import GET, ChannelCase, Producer
+from .front_door import GET, ChannelCase, Producer
 
 
 class RequestTests(ChannelCase):

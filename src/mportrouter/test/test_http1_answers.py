@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from twisted.trial.unittest import SynchronousTestCase
 
 from ..web.request import Request
+from .front_door import GET, TEXT, ChannelCase, Producer
 from .memory_request import MemoryRequest
-from .wire import GET, TEXT, ChannelCase, Producer
 
 
 class AnswerTests(ChannelCase):

@@ -9,7 +9,7 @@ from ..settings import FrontSettings
 from ..web import peer
 from ..web.http1 import AHEAD, LINGER
 from ..web.request import Request
-from .wire import GET, ChannelCase, heads_and_bodies
+from .front_door import GET, ChannelCase, heads_and_bodies
 
 
 class EndTests(ChannelCase):

@@ -16,7 +16,7 @@ from ..settings import FrontSettings
 from ..web.head import HeadReader
 from ..web.http1 import LINGER, HTTPServerFactory
 from ..web.request import Request
-from .wire import Wire, heads_and_bodies, refuse
+from .front_door import Wire, heads_and_bodies, refuse
 
 FRONT = FrontSettings(header_bytes=4096, body_bytes=2000, header_seconds=10, body_seconds=20, keepalive_seconds=60)
 FUZZ = settings(max_examples=200, deadline=None, database=None)

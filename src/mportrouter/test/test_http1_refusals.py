@@ -8,7 +8,7 @@ from ..errors import Kind, RouterError
 from ..settings import FrontSettings
 from ..web.http1 import DRAIN, LINGER, LINGER_ALL
 from ..web.request import Request
-from .wire import GET, TEXT, ChannelCase, refuse
+from .front_door import GET, TEXT, ChannelCase, refuse
 
 
 class RefusalTests(ChannelCase):
