@@ -6,15 +6,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.error import ConnectionDone, ConnectionRefusedError
 from twisted.internet.interfaces import ISystemHandle
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
-from twisted.internet.testing import MemoryReactorClock
+from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from twisted.test import iosim
+from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
+
+from ..connection import Call, CallFailed, Connection
+from ..opening import Origin
+from ..pool import Pool
 
 
 class Sink:
@@ -172,3 +177,72 @@ class Net(MemoryReactorClock):
 
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
+
+ORIGIN = Origin.of("http://127.0.0.1:8080")
+
+
+class PoolTestCase(SynchronousTestCase):
+    """A pool, its reactor, and the sinks of the calls made with :meth:`ask`."""
+
+    def setUp(self):
+        self.net = Net()
+        self.pool = Pool(ORIGIN, self.net)
+        self.sinks = []
+
+    def ask(self, target=b"/", pool=None):
+        self.sinks.append(Sink())
+        return (pool or self.pool).request(b"GET", target, [], b"", self.sinks[-1])
+
+    def counts(self, **wanted):
+        stats = self.pool.stats
+        self.assertEqual({name: getattr(stats, name) for name in wanted}, wanted)
+
+
+class Keeper:
+    """Notes what a connection tells its pool."""
+
+    where = "api.test:443"
+
+    def __init__(self):
+        self.told = []
+
+    def ready(self, connection):
+        self.told.append("ready")
+
+    def done(self, connection, call, keep):
+        self.told.append("kept" if keep else "not kept")
+
+    def broken(self, call, failure, stale):
+        self.told.append("stale" if stale else "broken")
+        call.sink.end(failure)
+
+    def lost(self, connection, reason):
+        self.told.append("lost")
+
+    def aborted(self, call):
+        self.told.append("aborted")
+        call.connection.abort()
+
+
+class ConnectionTestCase(SynchronousTestCase):
+    """A connection on a transport in memory, and the sink of its call."""
+
+    def setUp(self):
+        self.keeper = Keeper()
+        self.transport = StringTransport()
+        self.connection = Connection(self.keeper, False)
+        self.connection.makeConnection(self.transport)
+        self.sink = Sink()
+
+    def send(self, body=b"", bodiless=False, head=b"POST / HTTP/1.1\r\n\r\n"):
+        call = Call(self.keeper, self.sink, head, body, bodiless)
+        self.connection.send(call)
+        return call
+
+    def lose(self, error=None):
+        self.connection.connectionLost(Failure(error or ConnectionDone()))
+
+    @property
+    def verdict(self):
+        self.assertIsInstance(self.sink.failure, CallFailed)
+        return self.sink.failure.verdict
