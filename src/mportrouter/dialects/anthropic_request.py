@@ -206,11 +206,13 @@ def _mark_parts(marks: dict[str, list[int]], index: int, raw: memoryview) -> Non
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         kinds = [part.get("type") for part in splice.loads(bytes(raw)) if isinstance(part, dict)]
     for kind in kinds:
-        if kind in _NEEDED_BLOCKS:
+        if isinstance(kind, str) and kind in _NEEDED_BLOCKS:
             marks.setdefault(kind, []).append(index)
 
 
 def _mark_block(marks: dict[str, list[int]], index: int, kind: Any, signature: str) -> None:
+    if not isinstance(kind, str):
+        return  # the provider judges it
     if kind == "thinking":
         if not signature:
             name = "unsigned"
@@ -220,7 +222,7 @@ def _mark_block(marks: dict[str, list[int]], index: int, kind: Any, signature: s
         name = "redacted"
     elif kind in _NEEDED_BLOCKS:
         name = kind
-    elif isinstance(kind, str) and anthropic_messages.is_server_block(kind):
+    elif anthropic_messages.is_server_block(kind):
         name = "server"
     else:
         return
@@ -244,8 +246,9 @@ def _mark_slowly(messages: Any) -> dict[str, list[int]]:
             inner = block.get("content")
             if block.get("type") == "tool_result" and isinstance(inner, list):
                 for part in inner:
-                    if isinstance(part, dict) and part.get("type") in _NEEDED_BLOCKS:
-                        marks.setdefault(part["type"], []).append(index)
+                    kind = part.get("type") if isinstance(part, dict) else None
+                    if isinstance(kind, str) and kind in _NEEDED_BLOCKS:
+                        marks.setdefault(kind, []).append(index)
     return marks
 
 

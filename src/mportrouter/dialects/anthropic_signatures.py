@@ -57,7 +57,8 @@ class EventWrapper:
                 try:
                     splice.loads(line[5:])
                 except splice.Malformed:
-                    return b""
+                    # The line ends before it belong to what has gone out: the LF of a CRLF may come late.
+                    return rest[: len(rest) - len(rest.lstrip(b"\r\n"))]
         return self._edit(rest)
 
     def _edit(self, data: bytes) -> bytes:

@@ -167,7 +167,7 @@ def _said(message: dict[str, Any]) -> tuple[str, bool] | None:
         kind = block.get("type") if isinstance(block, dict) else None
         if kind == "text" and isinstance(block.get("text"), str):
             texts.append(block["text"])
-        elif kind in _MEDIA:
+        elif isinstance(kind, str) and kind in _MEDIA:
             media = True
         else:
             return None

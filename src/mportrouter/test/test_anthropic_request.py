@@ -91,6 +91,9 @@ class LookTests(SynchronousTestCase):
                 b'[{"role":"user","content":[{"type":"tool_result","content":[1,{"type":7}]}]}]',
                 b'[{"role":"system"},{"role":"system","content":[1]}]',
                 b'[{"content":[]}]',
+                b'[{"role":[],"content":[{"type":{}},{"type":["x"]}]}]',
+                b'[{"role":"user","content":[{"type":"tool_result","content":[{"type":{}},{"type":[]}]}]}]',
+                b'[{"role":"user","content":[{"type":{}},{"type":"tool_result","content":[{"type":{}}]}]}]',
                 b'{"display":{"display":1}}',
             ):  # fmt: skip
                 raw = b'{"model":"a",%b:%b}' % (b'"' + name + b'"', value)

@@ -105,6 +105,10 @@ class WrappingTests(SynchronousTestCase):
         outcome = read(HEAD + delta("x") + signature("abc")[:-20], target=MINIMAX)
         self.assertEqual(outcome.body, HEAD + delta("x"))
         self.assertFalse(outcome.ending.complete)
+        crlf = (HEAD + delta("x")).replace(b"\n", b"\r\n")
+        for at in (-1, -2, -3):
+            outcome = read(crlf[:at], crlf[at:], b"data: {half", target=MINIMAX)
+            self.assertEqual(outcome.body, crlf)
         outcome = read(HEAD + delta("x") + END.rstrip(b"\n"), target=MINIMAX)
         self.assertEqual(outcome.body, HEAD + delta("x") + END.rstrip(b"\n"))
         self.assertTrue(outcome.ending.complete)
