@@ -169,7 +169,7 @@ class EditTests(SynchronousTestCase):
         """Parsing an edited body gives the edited value, and untouched members keep their bytes."""
         names = list(value)
         drop = draw.draw(st.sets(st.sampled_from(names))) if names else set()
-        replaced = {name: 0 for name in draw.draw(st.sets(st.sampled_from(names)))} if names else {}
+        replaced = dict.fromkeys(draw.draw(st.sets(st.sampled_from(names))), 0) if names else {}
         replace = {**new, **replaced}
         for name in drop:
             replace.pop(name, None)
