@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 
 CANNED, PROXY, ROUTER = 18901, 18902, 18903
@@ -161,8 +162,9 @@ def request(streamed: bool, size: int = 4096) -> str:
         "system": "Be brief.",
         "messages": [{"role": "user", "content": ""}],
     }
-    body["messages"][0]["content"] = "x" * (size - len(json.dumps(body)))  # type: ignore[index]
-    return json.dumps(body)
+    compact = json.JSONEncoder(separators=(",", ":")).encode  # as every official client writes
+    body["messages"][0]["content"] = "x" * (size - len(compact(body)))  # type: ignore[index]
+    return compact(body)
 
 
 class Processes:
@@ -244,8 +246,11 @@ def first_answer(port: int) -> None:
     call = urllib.request.Request(
         f"http://127.0.0.1:{port}/v1/messages", body, {"content-type": "application/json"}
     )
-    with urllib.request.urlopen(call, timeout=5) as answer:
-        answer.read()
+    try:
+        with urllib.request.urlopen(call, timeout=5) as answer:
+            answer.read()
+    except urllib.error.HTTPError as error:
+        raise SystemExit(f"the first answer is {error.code}: {error.read().decode()}") from None
 
 
 def start_router(processes: Processes, config: str, directory: str, core: int) -> subprocess.Popen[bytes]:
@@ -299,6 +304,7 @@ def main() -> None:
     load_cores = "2,3" if cores >= 4 else str(cores - 1)
     processes = Processes()
     directory = tempfile.mkdtemp(prefix="mportrouter-bench-")
+    os.chmod(directory, 0o755)  # nginx's workers are another user
     try:
         with open(os.path.join(directory, "message.json"), "wb") as file:
             file.write(message())

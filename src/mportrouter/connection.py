@@ -13,12 +13,13 @@ from typing import Protocol as Shape
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from twisted.internet import error as neterror
 from twisted.internet.defer import CancelledError
-from twisted.internet.interfaces import IHandshakeListener, IPushProducer, ISystemHandle, ITCPTransport
+from twisted.internet.interfaces import IHandshakeListener, IPushProducer, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from . import tls
+from .eager import Outlet
 from .errors import Kind, Verdict
 from .interfaces import ICall, IResponseSink
 
@@ -223,7 +224,7 @@ class Connection(Protocol):
         self.call: Call | None = None
         self._parser: Any = None
         self._upload: _Upload | None = None
-        self._socket: Any = None
+        self._outlet: Outlet
         self._served = 0
         self._reset()
 
@@ -247,8 +248,7 @@ class Connection(Protocol):
         if ITCPTransport.providedBy(transport):
             transport.setTcpNoDelay(True)
             transport.setTcpKeepAlive(True)
-        if not self.secure and ISystemHandle.providedBy(transport):
-            self._socket = transport.getHandle()
+        self._outlet = Outlet(transport)
         if self.opening is not None:
             self.opening.connected(self)
         if not self.secure:
@@ -274,31 +274,11 @@ class Connection(Protocol):
             self._parser = HttpResponseParser(self)
         body = call.body
         if len(body) <= UNPACED_BODY:
-            self._write(call.head + body)
+            self._outlet.write(call.head + body)
         else:
-            self._socket = None
+            self._outlet.leave()
             self._upload = _Upload(self.transport, body)
             self._upload.start(call.head)
-
-    def _write(self, request: bytes) -> None:
-        """
-        Write a request, straight to the socket as long as nothing was ever left to the transport.
-
-        The transport would ask the reactor to tell it when the socket is writable, which it nearly always is: half of
-        what a small request costs. What the socket does not take goes the usual way, and so does all that follows.
-        Never over TLS: its transport hands unknown attributes on to the plain one below it, so whether there is a
-        socket to write to is known from how the connection was made, not by asking the transport.
-        """
-        if self._socket is not None:
-            try:
-                sent = self._socket.send(request)
-            except OSError:  # full, or broken: the transport will find out which
-                sent = 0
-            if sent == len(request):
-                return
-            self._socket = None
-            request = request[sent:]
-        self.transport.write(request)
 
     # ------------------------------------------------------------------------------------------- answer
 
@@ -422,7 +402,6 @@ class Connection(Protocol):
         self.open = False
         self.gone = True
         self._upload = None
-        self._socket = None
         self._parser = None  # breaks the cycle with the parser's callbacks
         call = self.call
         self.keeper.lost(self, reason)

@@ -104,7 +104,7 @@ class DirectWriteTests(ConnectionTestCase):
 
     def test_whole(self):
         """What the socket takes never sees the transport's buffer."""
-        self.connection._socket = socket = Socket(99, 99)
+        self.connection._outlet._socket = socket = Socket(99, 99)
         self.answered(b"one")
         self.answered(b"two")
         self.assertEqual(socket.taken, [b"one", b"two"])
@@ -112,7 +112,7 @@ class DirectWriteTests(ConnectionTestCase):
 
     def test_partly(self):
         """What the socket leaves, and everything later, goes through the transport, in order."""
-        self.connection._socket = socket = Socket(1)
+        self.connection._outlet._socket = socket = Socket(1)
         self.answered(b"one")
         self.answered(b"two")
         self.assertEqual(socket.taken, [b"o"])
@@ -120,6 +120,6 @@ class DirectWriteTests(ConnectionTestCase):
 
     def test_full_or_broken(self):
         """A socket that takes nothing leaves it to the transport to find out why."""
-        self.connection._socket = Socket(None)
+        self.connection._outlet._socket = Socket(None)
         self.answered(b"one")
         self.assertEqual(self.transport.value(), b"one")

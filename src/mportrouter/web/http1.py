@@ -23,6 +23,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from ..eager import Outlet
 from ..errors import Kind, RouterError
 from ..settings import FrontSettings
 from .answer import CLOSE, DateLine, field_lines, head, status_line
@@ -68,6 +69,7 @@ class HTTPChannel(Protocol):
 
     factory: HTTPServerFactory
     transport: Any
+    outlet: Outlet
 
     def __init__(self, factory: HTTPServerFactory) -> None:
         self.factory = factory
@@ -101,6 +103,7 @@ class HTTPChannel(Protocol):
             transport.setTcpNoDelay(True)
             transport.setTcpKeepAlive(True)
         transport.registerProducer(self, True)
+        self.outlet = Outlet(transport)
         self.factory.channels.add(self)
         self._deadline.within(self._front.keepalive_seconds)
 
@@ -209,7 +212,7 @@ class HTTPChannel(Protocol):
         self._arriving = request
         self._state = _BODY
         if reader.expects and not rest:
-            self.transport.write(_CONTINUE)
+            self.outlet.write(_CONTINUE)
         reader.reset()
         self._deadline.within(self._front.body_seconds)
         return rest
@@ -346,7 +349,7 @@ class HTTPChannel(Protocol):
         framing = b"content-length: %d\r\n" % len(body)
         if request is not None and request.method == b"HEAD":
             body = b""
-        self.transport.write(head(status, headers, self.factory.date(), framing, CLOSE) + body)
+        self.outlet.write(head(status, headers, self.factory.date(), framing, CLOSE) + body)
         if self._ended:
             self._close()
         else:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
 
-from ..eager import write
 from .answer import CHUNKED, CLOSE, KEEP, bodiless, head
 
 if TYPE_CHECKING:
@@ -122,7 +121,7 @@ class Request:
         data = head(status, headers, factory.date(), framing, self._connection(keep)) + body
         self.started = self.finished = True
         self.on_gone = None
-        write(channel.transport, data)
+        channel.outlet.write(data)
         channel.answered(keep)
 
     def start(
@@ -163,7 +162,7 @@ class Request:
         data = head(status, headers, factory.date(), framing, self._connection(keep)) + first
         self._keep = keep
         self.started = True
-        write(channel.transport, data)
+        channel.outlet.write(data)
 
     def write(self, data: bytes) -> None:
         """Send a piece of the body now, as one chunk where the body is chunked. An empty piece is nothing."""
@@ -173,7 +172,7 @@ class Request:
         framing = self._framing
         if framing == _CHUNKED:
             if data:
-                write(self.channel.transport, b"%x\r\n%b\r\n" % (len(data), data))
+                self.channel.outlet.write(b"%x\r\n%b\r\n" % (len(data), data))
         elif framing != _NONE:
             if framing == _SIZED:
                 self._left -= len(data)
@@ -181,7 +180,7 @@ class Request:
                     self._log.error("an answer on port {port} is longer than announced", port=self.port)
                     self.abort()
                     return
-            write(self.channel.transport, data)
+            self.channel.outlet.write(data)
 
     def finish(self, data: bytes = b"") -> None:
         """
@@ -199,14 +198,14 @@ class Request:
                 data = b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data)
             else:
                 data = b"0\r\n\r\n"
-            write(self.channel.transport, data)
+            self.channel.outlet.write(data)
         elif framing != _NONE:
             if framing == _SIZED and self._left != len(data):
                 self._log.error("an answer on port {port} is not as long as announced", port=self.port)
                 self.abort()
                 return
             if data:
-                write(self.channel.transport, data)
+                self.channel.outlet.write(data)
         self.finished = True
         self.on_gone = None
         self.channel.answered(self._keep)
