@@ -1,0 +1,1 @@
+Four modes on five ports for the Anthropic Messages API: ``anthropic``, ``minimax``, ``mixed`` (fallback) and ``interactive`` (by the task's complexity), with failover before the first content byte, circuit breakers, free health checks, a cost ceiling and a ledger.
