@@ -15,6 +15,7 @@ from twisted.internet import error as neterror
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IHandshakeListener, IPushProducer, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.tcp import Connection as TCPConnection
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -249,6 +250,9 @@ class Connection(Protocol):
             transport.setTcpNoDelay(True)
             transport.setTcpKeepAlive(True)
         self._outlet = Outlet(transport)
+        if isinstance(transport, TCPConnection) and not self.secure:
+            # An endpoint stays between transport and protocol for good, one more call for every read.
+            transport.protocol = self
         if self.opening is not None:
             self.opening.connected(self)
         if not self.secure:

@@ -3,15 +3,15 @@ Carries one exchange through its plan: attempt, gate, commit, relay, record.
 
 An :class:`Exchange` is the sink of every upstream call it makes, one call at a time. Before *commit* a failure moves to
 the next attempt and the client sees nothing of it (a stream that waits long gets keep-alive events); after commit
-nothing is hidden. Plain callbacks and one timer an exchange: this is the path every byte takes.
+nothing is hidden. Plain callbacks, no timer of its own: this is the path every byte takes.
 
-Imports of its own floor: :mod:`mportrouter.reply`, the client's side of the same exchange.
+Imports of its own floor: :mod:`mportrouter.reply`, the client's side of the same exchange, and :mod:`mportrouter.watch`.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -26,6 +26,7 @@ from .reply import Reply, header_text
 from .routing.plans import Attempt, Plan
 from .settings import ModeSettings, Timeouts
 from .verdicts import classify, nobody_answered
+from .watch import Watch
 from .web.http1 import Request
 
 #: Bytes of an error body that are kept: every provider's fits many times over.
@@ -43,7 +44,8 @@ class Exchange:
     """
     One request and its answer.
 
-    :param clock: tells and waits.
+    :param clock: tells the time, and waits before a second try.
+    :param watch: looks after the limits.
     :param request: the client's request; its answer is written here.
     :param dialect: both sides' dialect.
     :param look: what routing saw of the body.
@@ -64,13 +66,14 @@ class Exchange:
         "_dialect", "_done", "_failures", "_headers", "_held", "_held_size", "_hold", "_in_flight", "_index", "_last",
         "_limits", "_look", "_mode", "_needs_context", "_over", "_permit", "_ping_after", "_plan", "_prepared",
         "_random", "_reader", "_reply", "_request", "_retries", "_sent", "_status", "_stream", "_target", "_timer",
-        "_upstream", "_upstreams", "_waiting_since", "record",
+        "_upstream", "_upstreams", "_waiting_since", "_watch", "record",
     )
     # fmt: on
 
     def __init__(
         self,
         clock: IReactorTime,
+        watch: Watch,
         request: Request,
         dialect: IDialect,
         look: Look,
@@ -86,6 +89,7 @@ class Exchange:
         random: Callable[[], float] = random.random,
     ) -> None:
         self._clock = clock
+        self._watch = watch
         self._request = request
         self._dialect = dialect
         self._look = look
@@ -133,6 +137,7 @@ class Exchange:
     def start(self) -> None:
         """Begin with the plan's first attempt. Everything else happens in callbacks."""
         self._request.on_gone = self._gone
+        self._watch.add(self)
         self._advance()
 
     def _advance(self) -> None:
@@ -194,7 +199,6 @@ class Exchange:
             return True
         if self._attempts == serial and self._in_flight:
             self._call = call
-            self._arm()
         return True
 
     def _skip(self, verdict: Verdict) -> None:
@@ -247,7 +251,6 @@ class Exchange:
                 delay = max(delay, verdict.retry_after)
             if delay <= max(RETRY_WAIT, self._mode.retry_delay * 1.25):
                 self._retries -= 1
-                self._disarm()
                 self._timer = self._clock.callLater(delay, self._retry)
                 return
         self._advance()
@@ -455,7 +458,10 @@ class Exchange:
         if self._over:
             return
         self._over = True
-        self._disarm()
+        self._watch.remove(self)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self._request.on_gone = None
         record = self.record
         record.outcome = outcome
@@ -474,45 +480,24 @@ class Exchange:
 
     # ------------------------------------------------------------------------------------------- time
 
-    def _disarm(self) -> None:
-        timer, self._timer = self._timer, None
-        if timer is not None and timer.active():
-            timer.cancel()
-
-    def _arm(self) -> None:
-        """Wake up at the next moment at which anything can be due. Later activity is looked at then, not here."""
-        self._disarm()
-        due = min((moment for moment, _ in self._deadlines()), default=None)
-        if self._look.stream and not self._committed:
-            ping = self._waiting_since + self._ping_after
-            due = ping if due is None or ping < due else due
-        if due is not None:
-            self._timer = self._clock.callLater(max(0.0, due - self._clock.seconds()), self._tick)
-
-    def _deadlines(self) -> Iterator[tuple[float, str]]:
-        if self._call is None:
-            return iter(())
-        reader = self._reader
-        return deadlines(
-            self._limits,
-            self._sent,
-            self._last,
-            streamed=self._look.stream,
-            begun=reader is not None or self._collecting,
-            waiting=not self._committed and (reader is None or reader.state == "hold"),
-        )
-
-    def _tick(self) -> None:
-        self._timer = None
-        now = self._clock.seconds()
-        for moment, what in self._deadlines():
-            if now >= moment:
-                self._timed_out(Verdict(Kind.TIMEOUT, what, retry_same=True))
-                return
+    def tick(self, now: float) -> None:
+        """See whether a limit has passed, or the client has waited for long (:class:`mportrouter.watch.Watched`)."""
+        if self._call is not None:
+            reader = self._reader
+            for moment, what in deadlines(
+                self._limits,
+                self._sent,
+                self._last,
+                streamed=self._look.stream,
+                begun=reader is not None or self._collecting,
+                waiting=not self._committed and (reader is None or reader.state == "hold"),
+            ):
+                if now >= moment:
+                    self._timed_out(Verdict(Kind.TIMEOUT, what, retry_same=True))
+                    return
         if self._look.stream and not self._committed and now >= self._waiting_since + self._ping_after:
             self._waiting_since = now
             self._reply.ping([])
-        self._arm()
 
     def _timed_out(self, verdict: Verdict) -> None:
         reader = self._reader

@@ -4,6 +4,7 @@ The running router: every service of one process, composed, and the one place th
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import time
@@ -34,9 +35,13 @@ from .runtime import Runtime
 from .settings import ModeSettings, Pins, PortSettings, Secret, Settings, UpstreamSettings
 from .state import FileState, prepare_directory
 from .upstream import Upstream
+from .watch import Watch
 from .web.admission import Admission
 from .web.http1 import HTTPServerFactory
 from .web.site import Site
+
+#: Allocations before a young collection, young ones before a middle one, middle ones before a full one.
+GC_THRESHOLDS = (20_000, 20, 50)
 
 
 class CannotStart(SystemExit):
@@ -65,6 +70,7 @@ class Router(MultiService):
         super().__init__()
         self.reactor = reactor
         self.clock: IReactorTime = reactor
+        self.watch = Watch(reactor)
         self.draining = False
         self.started_at = reactor.seconds()
         self._read = read
@@ -255,6 +261,11 @@ class Router(MultiService):
 
     def startService(self) -> None:
         super().startService()
+        # What is loaded by now stays for good: the collector need not walk it again and again. An exchange leaves no
+        # cycles behind, so there is little for it to find; with the usual thresholds it took a tenth of the time.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
         if hasattr(signal, "SIGHUP"):
             signal.signal(signal.SIGHUP, self._on_hangup)
         settings = self.runtime.settings

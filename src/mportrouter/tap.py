@@ -63,13 +63,17 @@ class Options(usage.Options):
     )
 
     def postOptions(self) -> None:
-        """Print and leave, where only that was asked for."""
+        """Choose the reactor, where nobody did; print and leave, where only that was asked for."""
         if self["check-config"]:
             settings = read_or_exit(self)
             sys.stdout.write(config.render(settings))
             for warning in config.warnings(settings):
                 sys.stderr.write(f"warning: {warning}\n")
             raise SystemExit(0)
+        if sys.platform == "linux":
+            from .reactor import install_if_none
+
+            install_if_none()
 
 
 class Source:

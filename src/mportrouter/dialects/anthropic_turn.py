@@ -15,6 +15,9 @@ import msgspec
 
 from .. import splice
 
+_LETTERS = re.compile(rb"/r(?:outer|r)", re.IGNORECASE)
+#: Bytes before the end of the messages in which the last one's command must stand.
+_NEAR = 64 * 1024
 _REMINDER = re.compile(r"<system-reminder>.*?</system-reminder>", re.DOTALL)
 _COMMAND = re.compile(r"<command-(name|message|args)>(.*?)</command-\1>", re.DOTALL)
 _NOTHING = msgspec.Raw(b"")
@@ -60,9 +63,16 @@ class RoutingText:
     system_size: int
 
 
-def might_hold_command(body: bytes) -> bool:
-    """Whether a body has the letters of a command anywhere; the slash may be escaped as ``\\/``."""
-    return b"/router" in body or b"/rr" in body
+def might_hold_command(body: bytes, start: int = 0, end: int | None = None) -> bool:
+    """
+    Whether a body has the letters of a command at all; the slash may be escaped as ``\\/``.
+
+    :param start: where its messages begin.
+    :param end: where they end. The command is in the last one, and not far from here with all that clients put around.
+    """
+    if end is None:
+        end = len(body)
+    return _LETTERS.search(body, max(start, end - _NEAR), end) is not None
 
 
 def last_user_text(body: bytes) -> str | None:

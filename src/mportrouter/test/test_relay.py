@@ -30,6 +30,7 @@ from ..testing import (
     canned_events,
     canned_message,
 )
+from ..watch import Watch
 from ..web.http1 import HTTPServerFactory
 
 SSE = ((b"content-type", b"text/event-stream; charset=utf-8"),)
@@ -121,6 +122,7 @@ class Relayed:
         plan = Plan(tuple(Attempt(id, f"{id}-model") for id in self.upstreams), "because")
         self.exchange = Exchange(
             self.clock,
+            Watch(self.clock),
             request,
             dialect,
             dialect.look(request.body),
@@ -585,6 +587,7 @@ class Time(SynchronousTestCase):
         """A finished exchange leaves no timer of its own behind."""
         relayed = Relayed({"a": [whole()]}).run(0.5)
         relayed.channel.connectionLost()
+        relayed.run(0.25)
         self.assertEqual(relayed.clock.getDelayedCalls(), [])
 
 
@@ -601,6 +604,7 @@ class Leaving(SynchronousTestCase):
         self.assertTrue(relayed.upstreams["a"].requests[0].call.aborted)
         self.assertEqual((relayed.record.outcome, relayed.asked()["b"]), ("gone", 0))
         self.assertEqual(relayed.upstreams["a"].circuit.permits[0].settled, "release")
+        relayed.run(0.25)
         self.assertEqual(relayed.clock.getDelayedCalls(), [])
 
     def test_in_the_gate(self) -> None:

@@ -46,7 +46,8 @@ class Messages:
         check_content(fields)
         house, body = self._house, request.body
         look = self._dialect.look(body)
-        if might_hold_command(body):
+        messages = look.spans.get("messages")
+        if messages is not None and might_hold_command(body, messages.value, messages.end):
             command = parse(self._dialect.last_user_text(body) or "")
             if command is not None:
                 self._command(request, port, fields, look, command)
@@ -107,6 +108,7 @@ class Messages:
 
         Exchange(
             house.clock,
+            house.watch,
             request,
             self._dialect,
             look,

@@ -28,6 +28,7 @@ from ..runtime import Runtime
 from ..settings import ModeSettings
 from ..state import RuntimeState
 from ..upstream import Upstream
+from ..watch import Watch
 from .admission import Admission
 from .http1 import Request
 
@@ -40,6 +41,7 @@ class House(Protocol):
     """What the site needs of the running router."""
 
     clock: IReactorTime
+    watch: Watch
     runtime: Runtime
     ports: Mapping[int, PortService]
     state: RuntimeState
