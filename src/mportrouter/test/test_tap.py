@@ -42,6 +42,12 @@ class TapTestCase(SynchronousTestCase):
         self.patch(os, "environ", {**os.environ, "HOME": self.home})
         for name in tap.config.ENVIRONMENT:
             os.environ.pop(name, None)
+        self.installed: list[bool] = []
+        if sys.platform == "linux":
+            # Parsing chooses the process's reactor, which in a test is somebody else's business.
+            from .. import reactor
+
+            self.patch(reactor, "install_if_none", lambda: self.installed.append(True))
         self.out, self.err = io.StringIO(), io.StringIO()
         self.patch(sys, "stdout", self.out)
         self.patch(sys, "stderr", self.err)
@@ -119,6 +125,14 @@ class OptionsTests(TapTestCase):
         settings = self.source("--demo", "--all-ports", environment={}).read()
         self.assertIsNotNone(settings.demo)
         self.assertEqual(len(settings.ports), 5)
+
+    def test_reactor(self) -> None:
+        """On Linux the router's own reactor is chosen once the flags are right, and not where nothing will run."""
+        self.assertRaises(SystemExit, parsed, "--demo", "--check-config")
+        self.assertRaises(usage.UsageError, parsed, "--prots")
+        self.assertEqual(self.installed, [])
+        parsed("--demo")
+        self.assertEqual(self.installed, [True] if sys.platform == "linux" else [])
 
     def test_unknown_flag(self) -> None:
         """A flag that does not exist is a usage error of twistd's."""
