@@ -340,7 +340,7 @@ class Breaker:
         self._known = True
         self._clean = False
         self.last_failure = verdict
-        if verdict.account:
+        if verdict.account and kind is not Kind.NETWORK:
             self._account_out(verdict)
             return
         if kind is Kind.RATE or kind is Kind.AUTH:
@@ -363,7 +363,8 @@ class Breaker:
             self._degraded_until = self._seconds() + settings.open_for
             if self._server_errors == settings.degraded_after:
                 self._tell("degraded", verdict.message)
-        if self._core.trial or self._failures >= settings.failures or self._timeouts >= settings.down_after_timeouts:
+        # A server that cannot be verified is nobody to ask again at once, whatever the model.
+        if verdict.account or self._core.trial or self._failures >= settings.failures or self._timeouts >= settings.down_after_timeouts:
             self._cause = Kind.UNAVAILABLE
             self._open(verdict, self._spread(settings.open_for, self._openings))
 

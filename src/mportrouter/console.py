@@ -192,6 +192,9 @@ class Console:
             known = ", ".join(sorted(self._router.runtime.upstreams))
             raise CommandError(f"There is no upstream “{id}”. Configured: {known}.")
         upstream.enabled = enabled
+        if enabled:
+            # A mended key or balance must work at once.
+            upstream.circuit.reset()
         self._router.log.event("upstream_enabled" if enabled else "upstream_disabled", "info", upstream=id)
         return {"upstream": id, "enabled": enabled}
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 from twisted.application.internet import TCPServer
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IReactorTCP
 
 from .settings import PortSettings
@@ -57,3 +59,18 @@ class PortService(TCPServer):
         stopped = super().stopService() if self.running else succeed(None)
         self.factory.abort_all()
         return stopped or succeed(None)
+
+
+def refuse_taken(host: str, number: int) -> None:
+    """
+    See whether a port can be bound, before the process becomes a daemon whose terminal nobody reads.
+
+    :raises CannotListenError: it is taken or not allowed.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, number))
+        except OSError as error:
+            raise CannotListenError(host, number, error) from error

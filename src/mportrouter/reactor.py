@@ -1,9 +1,10 @@
 """
 An epoll reactor with a shorter way from a readable socket to its protocol.
 
-Twisted's own wraps every event in a logging context (``callWithLogger``), so that legacy log messages carry the name of the
-protocol they come from. A router's events are many and short, and its log lines name their upstream and port themselves:
-here the most frequent event, *readable and nothing else*, is dispatched directly; every other one goes Twisted's way.
+Twisted's own wraps every event in a logging context (``callWithLogger``), so that legacy log messages carry the name
+of the protocol they come from. A router's events are many and short, and its log lines name their upstream and port
+themselves: here the most frequent event, *readable and nothing else*, is dispatched directly; every other one goes
+Twisted's way.
 
 ``twistd mportrouter`` takes this reactor where none was chosen; ``twistd --reactor=epoll`` (or any other) is respected.
 Linux only; elsewhere :func:`install_if_none` leaves Twisted's default alone.

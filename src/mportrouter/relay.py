@@ -5,7 +5,8 @@ An :class:`Exchange` is the sink of every upstream call it makes, one call at a 
 the next attempt and the client sees nothing of it (a stream that waits long gets keep-alive events); after commit
 nothing is hidden. Plain callbacks, no timer of its own: this is the path every byte takes.
 
-Imports of its own floor: :mod:`mportrouter.reply`, the client's side of the same exchange, and :mod:`mportrouter.watch`.
+Imports of its own floor: :mod:`mportrouter.reply`, the client's side of the same exchange;
+:mod:`mportrouter.watch`, the clock of its limits.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class Exchange:
 
     # fmt: off
     __slots__ = (
-        "_attempt", "_attempts", "_began", "_body", "_call", "_clock", "_collecting", "_committed", "_context",
+        "_attempt", "_attempts", "_began", "_body", "_call", "_clock", "_coded", "_collecting", "_committed", "_context",
         "_dialect", "_done", "_failures", "_headers", "_held", "_held_size", "_hold", "_in_flight", "_index", "_last",
         "_limits", "_look", "_mode", "_needs_context", "_over", "_permit", "_ping_after", "_plan", "_prepared",
         "_random", "_reader", "_reply", "_request", "_retries", "_sent", "_status", "_stream", "_target", "_timer",
@@ -128,7 +129,7 @@ class Exchange:
         self._body = b""
         self._status = 0
         self._headers: list[tuple[bytes, bytes]] = []
-        self._stream = False
+        self._stream = self._coded = False
         self._committed = False
         self._over = False
 
@@ -234,7 +235,10 @@ class Exchange:
         attempt, permit = self._attempt, self._permit
         assert attempt is not None and permit is not None
         self._permit = None
-        permit.failure(verdict)
+        if verdict.kind is Kind.AUTH and self._upstream.settings.auth == "client":
+            permit.release()  # one client's bad login says nothing about anybody else's
+        else:
+            permit.failure(verdict)
         self._failures.append((attempt.upstream, verdict))
         self._note(verdict, self._clock.seconds() - self._sent)
         if verdict.kind is Kind.CONTEXT:
@@ -290,6 +294,7 @@ class Exchange:
         self._stream = kind[:17].lower() == b"text/event-stream"
         if encoding == b"identity":
             encoding = b""
+        self._coded = encoding != b""
         self._reader = self._dialect.reader(self._stream, encoding, self._target(attempt))
 
     def data(self, data: bytes) -> None:
@@ -311,7 +316,10 @@ class Exchange:
         state = reader.state
         if state == "content":
             # A JSON answer gets here only when it has grown too large to hold; a stream, at its first content.
-            if not self._hold or self._held_size > HOLD_LIMIT:
+            if self._reply.begun and (self._coded or not self._stream):
+                self._abort_call()
+                self._failed(Verdict(Kind.GARBAGE, "a plain stream was asked for and none came", status=self._status))
+            elif not self._hold or self._held_size > HOLD_LIMIT:
                 self._commit()
         elif state == "error":
             self._abort_call()
@@ -339,8 +347,8 @@ class Exchange:
         if rest:
             self._held.append(rest)
         trouble = reader.verdict if reader.state == "error" else ending.error
-        if trouble is None and self._reply.begun and not self._stream:
-            trouble = Verdict(Kind.GARBAGE, "a stream was asked for and none came", status=self._status)
+        if trouble is None and self._reply.begun and (self._coded or not self._stream):
+            trouble = Verdict(Kind.GARBAGE, "a plain stream was asked for and none came", status=self._status)
         if trouble is None and not ending.complete:
             trouble = Verdict(Kind.CUT, "the answer ended before it was whole", retry_same=True, status=self._status)
         if trouble is not None:
@@ -399,7 +407,7 @@ class Exchange:
         assert self._attempt is not None
         kind = Kind.TIMEOUT if verdict.kind is Kind.TIMEOUT else Kind.CUT
         words = f"the answer of {self._attempt.upstream} broke off: {verdict.message}. What came is not the whole."
-        self._reply.cut(RouterError(kind, words), rest, self._stream)
+        self._reply.cut(RouterError(kind, words), rest, self._stream and not self._coded)
         self._finish("cut", ending, verdict.message)
 
     def _blame(self, verdict: Verdict) -> None:

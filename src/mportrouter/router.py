@@ -4,6 +4,7 @@ The running router: every service of one process, composed, and the one place th
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import signal
@@ -18,7 +19,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger, globalLogPublisher
 
-from .admin import AdminService
+from .admin import AdminService, clear_way
 from .alerts import Alerts
 from .analysis import Analyzer
 from .catalog import load as load_catalog
@@ -28,7 +29,7 @@ from .errors import ConfigError
 from .health import HealthChecker
 from .ledger import Ledger
 from .logs import RouterLog
-from .ports import PortService
+from .ports import PortService, refuse_taken
 from .pricing import PriceBook
 from .records import ExchangeRecord
 from .runtime import Runtime
@@ -44,12 +45,8 @@ from .web.site import Site
 GC_THRESHOLDS = (20_000, 20, 50)
 
 
-class CannotStart(SystemExit):
-    """
-    The router cannot start or open a port; the text is one line for the person at the terminal.
-
-    Uncaught, as it is at the start, it ends the process with this line and status 1 instead of a traceback.
-    """
+class CannotStart(Exception):
+    """The router cannot start or open a port; the text is one line for the person at the terminal."""
 
 
 class Router(MultiService):
@@ -80,11 +77,11 @@ class Router(MultiService):
         self._demo: Any = None
         settings = self._with_demo(settings)
         directory = os.path.expanduser(settings.state)
-        self.state = FileState(directory, reactor.seconds)
+        # What the stand-ins are asked and "cost" must not be found among what was really switched and spent.
+        kept = os.path.join(directory, "demo") if settings.demo is not None else directory
+        self.state = FileState(kept, reactor.seconds)
         self.log = RouterLog(settings.logs, reactor, publisher=globalLogPublisher)
-        # What the stand-ins "cost" must not be found among what was really spent.
-        ledger = os.path.join(directory, "demo") if settings.demo is not None else directory
-        self.ledger = Ledger(ledger, reactor, providers=("minimax", "anthropic"))
+        self.ledger = Ledger(kept, reactor, providers=("minimax", "anthropic"))
         self.alerts = Alerts(settings.alerts, reactor)
         self.alerts.setName("alerts")
         self.admission = Admission(settings.front, settings.host)
@@ -184,7 +181,7 @@ class Router(MultiService):
     def record(self, runtime: Runtime, record: ExchangeRecord) -> None:
         """Price an exchange and tell log, ledger and alerts of it."""
         runtime.price(record)
-        if record.decision:
+        if record.decision and record.outcome != "command":
             self.last_decision = record.decision
         self.ledger.add(record)
         self.log.exchange(record)
@@ -244,6 +241,19 @@ class Router(MultiService):
 
     # ------------------------------------------------------------------------------------------- life
 
+    def refuse_taken(self) -> None:
+        """
+        See whether everything can be listened on, while there is still a terminal to say so.
+
+        :raises CannotStart: for the first that cannot.
+        """
+        try:
+            for number in self.ports:
+                refuse_taken(self.runtime.settings.host, number)
+            clear_way(self.admin.socket.path)
+        except CannotListenError as error:
+            raise CannotStart(cannot_listen(error)) from error
+
     def privilegedStartService(self) -> None:
         """
         Bind the ports.
@@ -253,11 +263,11 @@ class Router(MultiService):
         try:
             prepare_directory(self.runtime.settings.state)
         except OSError as error:
-            raise CannotStart(f"mportrouter: the state directory cannot be made: {error}") from error
+            raise CannotStart(f"the state directory cannot be made: {error}") from error
         try:
             super().privilegedStartService()
         except CannotListenError as error:
-            raise CannotStart(f"mportrouter: {cannot_listen(error)}") from error
+            raise CannotStart(cannot_listen(error)) from error
 
     def startService(self) -> None:
         super().startService()
@@ -418,14 +428,16 @@ class Router(MultiService):
             if broken is not None:
                 self.services.remove(broken)
                 self.namedServices.pop(broken.name, None)
-            raise CannotStart(f"mportrouter: {cannot_listen(error)}") from error
+            raise CannotStart(cannot_listen(error)) from error
 
 
 def cannot_listen(error: CannotListenError) -> str:
     """One line about a port that could not be bound."""
     number = getattr(error.socketError, "errno", None)
+    if error.interface == "unix":
+        return f"the admin socket {error.port} cannot be opened: {error.socketError}"
     where = f"{error.interface or '*'}:{error.port}"
-    if number is not None and os.strerror(number) == os.strerror(13):
+    if number == errno.EACCES:
         return f"no permission to listen on {where}: ports below 1024 are the superuser's; choose another with --port"
     reason = os.strerror(number) if number is not None else str(error.socketError)
     return f"cannot listen on {where}: {reason}; another program, or another mportrouter, has it"

@@ -67,29 +67,37 @@ class Runtime:
         state = []
         for id in mode.upstreams:
             upstream = upstreams[id]
-            state.append(upstream.circuit.rank(model) if upstream.enabled else -1)
-        key = (mode, model, look.needs, over_budget, *state)
+            state.append(upstream.circuit.rank(upstream.model_for(model)) if upstream.enabled else -1)
+        key = (mode.name, model, look.needs, over_budget, *state)
         found = self._plans.get(key)
         if found is None:
-            found = self._plan(mode, look, over_budget, None, "", 0)
+            found = self._plan(mode, look, over_budget, None, "", 0, 0.0)
             if len(self._plans) >= _PLANS:
                 self._plans.clear()
             self._plans[key] = found
         return found
 
     def plan_for_score(
-        self, mode: ModeSettings, look: Look, over_budget: bool, score: Score, share_key: str
+        self, mode: ModeSettings, look: Look, over_budget: bool, score: Score, share_key: str, at: float
     ) -> Plan:
         """
         The plan of an interactive mode.
 
         :param score: the task's complexity.
+        :param at: seconds since the epoch; prices depend on it.
         :param share_key: what the share between the upstreams is decided by; the same key, the same side.
         """
-        return self._plan(mode, look, over_budget, score, share_key, estimate_tokens(look.size))
+        return self._plan(mode, look, over_budget, score, share_key, estimate_tokens(look.size), at)
 
     def _plan(
-        self, mode: ModeSettings, look: Look, over_budget: bool, score: Score | None, share_key: str, tokens: int
+        self,
+        mode: ModeSettings,
+        look: Look,
+        over_budget: bool,
+        score: Score | None,
+        share_key: str,
+        tokens: int,
+        at: float,
     ) -> Plan:
         facts = Facts(
             mode=mode.name,
@@ -101,10 +109,10 @@ class Runtime:
             score=score,
             share_key=share_key,
         )
-        views = [self._view(id, look, tokens) for id in mode.upstreams]
+        views = [self._view(id, look, tokens, at) for id in mode.upstreams]
         return plan(mode, facts, views, over_budget, self.settings.budget.per_hour)
 
-    def _view(self, id: str, look: Look, tokens: int) -> UpstreamView:
+    def _view(self, id: str, look: Look, tokens: int, at: float) -> UpstreamView:
         upstream = self.upstreams[id]
         model = upstream.model_for(look.model)
         limit = upstream.settings.limits.concurrency
@@ -112,7 +120,7 @@ class Runtime:
         if tokens:
             # An answer is seldom a quarter of what a client allows, and nearly never more than a few thousand tokens.
             output = min((look.max_output or 4096) // 4, 4096)
-            cost = self.prices.cost(upstream.provider_name, model, Usage(input=tokens, output=output), 0.0)
+            cost = self.prices.cost(upstream.provider_name, model, Usage(input=tokens, output=output), at)
         return UpstreamView(
             id=id,
             provider=upstream.provider_name,

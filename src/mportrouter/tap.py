@@ -134,10 +134,15 @@ def makeService(options: Options) -> MultiService:
     """The running router, ready to be started by ``twistd``."""
     from twisted.internet import reactor
 
-    from .router import Router
+    from .router import CannotStart, Router
 
     settings = read_or_exit(options)
     for warning in config.warnings(settings):
         sys.stderr.write(f"mportrouter: warning: {warning}\n")
     source = Source(options, os.environ)
-    return Router(reactor, settings, source.read)
+    router = Router(reactor, settings, source.read)
+    try:
+        router.refuse_taken()
+    except CannotStart as error:
+        raise SystemExit(f"mportrouter: {error}") from None
+    return router

@@ -145,7 +145,8 @@ class Messages:
             return
 
         def decide(value: Score) -> None:
-            plan = runtime.plan_for_score(mode, look, over, value, share_key(session, turn.turn_key))
+            share = share_key(session, turn.turn_key)
+            plan = runtime.plan_for_score(mode, look, over, value, share, self._house.epoch())
             if plan.refusal is None:
                 state.set_decision(key, (plan, look.needs))
             self._carry(request, port, look, session, mode, runtime, plan)
@@ -162,8 +163,13 @@ class Messages:
         if asked is None:
             decide(local)
             return
-        left = []
-        request.on_gone = lambda: (left.append(True), asked.cancel())
+        left: list[bool] = []
+
+        def gone() -> None:
+            left.append(True)
+            asked.cancel()
+
+        request.on_gone = gone
 
         def analysed(result: Any) -> None:
             if not left:
