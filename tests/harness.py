@@ -171,6 +171,17 @@ class RouterProcess:
         assert self._child is not None
         return self._child.wait(seconds)
 
+    def end(self) -> None:
+        """SIGTERM, and wait for a clean end: twistd ends by the signal itself once everything is closed."""
+        self.signal(signal.SIGTERM)
+        status = self.wait()
+        if status not in (0, -signal.SIGTERM):
+            raise AssertionError(f"the router ended with status {status}:\n{self.output()}")
+
+    def restart(self) -> None:
+        self.end()
+        self.start()
+
     @property
     def running(self) -> bool:
         return self._child is not None and self._child.poll() is None
