@@ -364,7 +364,8 @@ class Breaker:
             if self._server_errors == settings.degraded_after:
                 self._tell("degraded", verdict.message)
         # A server that cannot be verified is nobody to ask again at once, whatever the model.
-        if verdict.account or self._core.trial or self._failures >= settings.failures or self._timeouts >= settings.down_after_timeouts:
+        enough = self._failures >= settings.failures or self._timeouts >= settings.down_after_timeouts
+        if enough or verdict.account or self._core.trial:
             self._cause = Kind.UNAVAILABLE
             self._open(verdict, self._spread(settings.open_for, self._openings))
 

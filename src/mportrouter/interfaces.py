@@ -4,7 +4,8 @@ The joints of the house. A docstring here is the contract; a class that implemen
 
 from __future__ import annotations
 
-from typing import Any, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import attrs
 from zope.interface import Attribute, Interface
@@ -27,7 +28,7 @@ class Look:
 
     :param model: the model the client asks for.
     :param stream: whether it wants events.
-    :param needs: names of :class:`Capabilities` columns that the answer depends on (``stop_sequences``, ``documents`` …).
+    :param needs: names of :class:`Capabilities` columns that the answer depends on (``stop_sequences`` …).
     :param max_output: ``max_tokens``, or ``None``.
     :param size: bytes of the body.
     """
@@ -59,7 +60,7 @@ class Prepared:
     A body ready for an upstream.
 
     :param body: the client's own bytes (the very object) where nothing had to change.
-    :param dropped: what was left out or changed in meaning, each a short text for the log and ``x-mportrouter-dropped``.
+    :param dropped: what was left out or changed in meaning, each a short text for ``x-mportrouter-dropped``.
     """
 
     body: bytes
@@ -83,12 +84,34 @@ class Ending:
     model: str | None = None
 
 
+@attrs.frozen
+class RoutingText:
+    """
+    What the ``interactive`` strategy judges.
+
+    :param text: the last person's turn, wrappings removed; ``""`` where there is none.
+    :param turn_key: names the conversation up to and including that turn: it stays the same through the tool loop that
+        follows, however the client moves its cache marks, and changes with the next thing the person says.
+    :param tool_count: tools offered.
+    :param message_count: messages in all.
+    :param images: whether that turn shows pictures or documents.
+    :param system_size: bytes of the system prompt.
+    """
+
+    text: str
+    turn_key: str
+    tool_count: int
+    message_count: int
+    images: bool
+    system_size: int
+
+
 class IAnswerReader(Interface):
     """
     Reads a tee of one answer's bytes: gate before commit, usage and end after it.
 
-    ``state`` is ``"hold"`` (nothing content-bearing yet), ``"content"`` (commit) or ``"error"`` (``verdict`` says what);
-    it never leaves ``content``. Cheap on every chunk: no JSON parse of deltas.
+    ``state`` is ``"hold"`` (nothing content-bearing yet), ``"content"`` (commit) or ``"error"`` (``verdict`` says
+    what); it never leaves ``content``. Cheap on every chunk: no JSON parse of deltas.
     """
 
     state = Attribute("hold, content or error")
@@ -98,8 +121,8 @@ class IAnswerReader(Interface):
         """
         Take body bytes as the upstream sent them (transfer coding removed, content coding not).
 
-        :returns: the bytes to pass on: ``data`` itself, or edited (foreign thinking signatures wrapped; then an unfinished
-            event may be kept back until its rest comes).
+        :returns: the bytes to pass on: ``data`` itself, or edited (foreign thinking signatures wrapped; then an
+            unfinished event may be kept back until its rest comes).
         """
 
     def finish() -> tuple[bytes, Ending]:
@@ -127,8 +150,14 @@ class IDialect(Interface):
         :param encoding: its ``content-encoding``, lower case, ``b""`` for none.
         """
 
+    def might_hold_command(body: bytes, look: Look) -> bool:
+        """Whether the letters of a ``/router`` command stand where one could: cheap, and asked of every request."""
+
     def last_user_text(body: bytes) -> str | None:
-        """The last user message's text where it is a person's (no tool result), stripped of client wrappings, else None."""
+        """The last user message's text where it is a person's (no tool result), without client wrappings, else None."""
+
+    def routing_text(body: bytes) -> RoutingText:
+        """What the person said last, for judging it; a body that cannot be read gives an empty text."""
 
     def session(headers: Mapping[bytes, bytes], body: bytes) -> str:
         """The conversation's id as the client gives it, or ``""``."""
@@ -156,8 +185,8 @@ class IResponseSink(Interface):
         """
         The last call.
 
-        :param failure: ``None`` for a whole body; else a :class:`mportrouter.upstream.CallFailed` whose ``verdict`` says
-            what broke and whose ``sent`` says whether any request byte may have reached the server.
+        :param failure: ``None`` for a whole body; else a :class:`mportrouter.upstream.CallFailed` whose ``verdict``
+            says what broke and whose ``sent`` says whether any request byte may have reached the server.
         """
 
 
@@ -200,8 +229,8 @@ class IConsole(Interface):
     """
     What commands may ask of the running router; chat, Perspective Broker and HTTP share one implementation.
 
-    Every method returns plain values (dict, list, str, int, float, bool, None), so that PB can carry them, or a Deferred
-    of such where it says so; a refusal is a :class:`mportrouter.commands.CommandError`.
+    Every method returns plain values (dict, list, str, int, float, bool, None), so that PB can carry them, or a
+    Deferred of such where it says so; a refusal is a :class:`mportrouter.commands.CommandError`.
     """
 
     def status(port: int | None) -> dict[str, Any]:

@@ -53,8 +53,8 @@ class ExchangeRecord:
     One exchange, from the request's last byte to the answer's last byte.
 
     :param at: seconds since the epoch at its start.
-    :param outcome: ``ok``, ``error`` (the client got an error), ``cut`` (broken after commit), ``gone`` (the client left),
-        ``command`` (answered by the router itself), ``analysis`` (asked by the router for its own routing).
+    :param outcome: ``ok``, ``error`` (the client got an error), ``cut`` (broken after commit), ``gone`` (the client
+        left), ``command`` (answered by the router itself), ``analysis`` (asked by the router for its own routing).
     :param upstream: id of the upstream that served, or of the last one asked, or ``""``.
     :param provider: its provider's name, or ``""``.
     :param model: the model it was asked for; ``requested`` is what the client said.
@@ -77,7 +77,7 @@ class ExchangeRecord:
     first_milliseconds: float | None = None
     usage: Usage | None = None
     cost: int = 0
-    #: What the same tokens would have cost at the reference model of the strong provider, picodollars; ``None``: unknown.
+    #: What the same tokens would have cost at the strong provider's reference model, picodollars; ``None``: unknown.
     reference_cost: int | None = None
     attempts: int = 0
     failed: list[AttemptRecord] = attrs.Factory(list)

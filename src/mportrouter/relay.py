@@ -63,11 +63,11 @@ class Exchange:
 
     # fmt: off
     __slots__ = (
-        "_attempt", "_attempts", "_began", "_body", "_call", "_clock", "_coded", "_collecting", "_committed", "_context",
-        "_dialect", "_done", "_failures", "_headers", "_held", "_held_size", "_hold", "_in_flight", "_index", "_last",
-        "_limits", "_look", "_mode", "_needs_context", "_over", "_permit", "_ping_after", "_plan", "_prepared",
-        "_random", "_reader", "_reply", "_request", "_retries", "_sent", "_status", "_stream", "_target", "_timer",
-        "_upstream", "_upstreams", "_waiting_since", "_watch", "record",
+        "_attempt", "_attempts", "_began", "_body", "_call", "_clock", "_coded", "_collecting", "_committed",
+        "_context", "_dialect", "_done", "_failures", "_headers", "_held", "_held_size", "_hold", "_in_flight",
+        "_index", "_last", "_limits", "_look", "_mode", "_needs_context", "_over", "_permit", "_ping_after", "_plan",
+        "_prepared", "_random", "_reader", "_reply", "_request", "_retries", "_sent", "_status", "_stream", "_target",
+        "_timer", "_upstream", "_upstreams", "_waiting_since", "_watch", "record",
     )
     # fmt: on
 

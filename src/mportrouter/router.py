@@ -155,7 +155,8 @@ class Router(MultiService):
         if not wanted.dynamic or settings.origins.get(f"ports.{wanted.port}.mode", "").startswith(("flag", "env")):
             return None
         name = self.state.port_mode(wanted.port)
-        return name if name in settings.modes and not self.missing_keys(settings, name) else None
+        known = name is not None and name in settings.modes and not self.missing_keys(settings, name)
+        return name if known else None
 
     @staticmethod
     def missing_keys(settings: Settings, mode: str) -> list[str]:

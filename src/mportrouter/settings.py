@@ -6,8 +6,8 @@ Nothing here reads a file or an environment. Units are in the names' comments: s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
-from typing import Mapping
 
 import attrs
 

@@ -23,7 +23,16 @@ import attrs
 from .advice import duration, parse_reset, retry_after
 from .errors import Kind, RouterError, Verdict
 
-__all__ = ["classify", "clean", "in_words", "nobody_answered", "parse_reset", "retry_after", "verdict_for_code", "verdict_for_error"]
+__all__ = [
+    "classify",
+    "clean",
+    "in_words",
+    "nobody_answered",
+    "parse_reset",
+    "retry_after",
+    "verdict_for_code",
+    "verdict_for_error",
+]
 
 #: Seconds after which to ask again where every upstream failed and none said when.
 RETRY_ADVICE = 5.0

@@ -10,7 +10,7 @@ from zope.interface import implementer
 
 from .. import splice, sse
 from ..errors import Kind, RouterError
-from ..interfaces import IAnswerReader, IDialect, Look, Prepared, Target
+from ..interfaces import IAnswerReader, IDialect, Look, Prepared, RoutingText, Target
 from . import anthropic_request
 from .anthropic_stream import reader
 
@@ -73,6 +73,14 @@ class AnthropicDialect:
 
     def reader(self, stream: bool, encoding: bytes, target: Target) -> IAnswerReader:
         return reader(stream, encoding, target)
+
+    def might_hold_command(self, body: bytes, look: Look) -> bool:
+        spans = look.spans if isinstance(look, anthropic_request.AnthropicLook) else {}
+        messages = spans.get("messages")
+        return messages is not None and anthropic_request.might_hold_command(body, messages.value, messages.end)
+
+    def routing_text(self, body: bytes) -> RoutingText:
+        return anthropic_request.routing_text(body)
 
     def last_user_text(self, body: bytes) -> str | None:
         return anthropic_request.last_user_text(body)

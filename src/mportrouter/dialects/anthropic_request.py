@@ -16,9 +16,9 @@ import msgspec
 
 from .. import envelope, splice
 from ..errors import Kind, RouterError
-from ..interfaces import Look, Prepared, Target
+from ..interfaces import Look, Prepared, RoutingText, Target
 from . import anthropic_messages
-from .anthropic_turn import RoutingText, last_user_text, might_hold_command, routing_text
+from .anthropic_turn import last_user_text, might_hold_command, routing_text
 
 __all__ = [
     "AnthropicLook",

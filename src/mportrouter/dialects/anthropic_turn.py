@@ -10,10 +10,10 @@ import hashlib
 import re
 from typing import Any
 
-import attrs
 import msgspec
 
 from .. import splice
+from ..interfaces import RoutingText
 
 _LETTERS = re.compile(rb"/r(?:outer|r)", re.IGNORECASE)
 #: Bytes before the end of the messages in which the last one's command must stand.
@@ -39,28 +39,6 @@ class _Role(msgspec.Struct, gc=False):
 
 
 _role = msgspec.json.Decoder(_Role).decode
-
-
-@attrs.frozen
-class RoutingText:
-    """
-    What the ``interactive`` strategy judges.
-
-    :param text: the last person's turn, wrappings removed; ``""`` where there is none.
-    :param turn_key: names the conversation up to and including that turn: it stays the same through the tool loop that
-        follows, however the client moves its cache marks, and changes with the next thing the person says.
-    :param tool_count: tools offered.
-    :param message_count: messages in all.
-    :param images: whether that turn shows pictures or documents.
-    :param system_size: bytes of the system prompt.
-    """
-
-    text: str
-    turn_key: str
-    tool_count: int
-    message_count: int
-    images: bool
-    system_size: int
 
 
 def might_hold_command(body: bytes, start: int = 0, end: int | None = None) -> bool:

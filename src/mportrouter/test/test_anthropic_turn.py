@@ -32,9 +32,9 @@ class CommandTests(SynchronousTestCase):
 
     def test_might_hold(self) -> None:
         """A body is worth a look where the letters of a command are in it, an escaped slash included."""
-        for raw in (b'"/router"', b'"\\/router mode"', b'"/rr"', b'"\\/rr"', b"x/router"):
+        for raw in (b'"/router"', b'"\\/router mode"', b'"/rr"', b'"\\/rr"', b"x/router", b"/Router", b"/RR"):
             self.assertTrue(might_hold_command(raw))
-        for raw in (b"", b"router", b"/r r", b"/ROUTER"):
+        for raw in (b"", b"router", b"/r r", b"/rou"):
             self.assertFalse(might_hold_command(raw))
 
     def test_person(self) -> None:

@@ -12,7 +12,6 @@ from twisted.internet.defer import maybeDeferred
 from twisted.python.failure import Failure
 
 from ..commands import Command, CommandError, execute, parse, render, to_json
-from ..dialects.anthropic_request import might_hold_command, routing_text
 from ..errors import Kind, RouterError
 from ..interfaces import Look
 from ..ports import PortService
@@ -46,8 +45,7 @@ class Messages:
         check_content(fields)
         house, body = self._house, request.body
         look = self._dialect.look(body)
-        messages = look.spans.get("messages")
-        if messages is not None and might_hold_command(body, messages.value, messages.end):
+        if self._dialect.might_hold_command(body, look):
             command = parse(self._dialect.last_user_text(body) or "")
             if command is not None:
                 self._command(request, port, fields, look, command)
@@ -137,7 +135,7 @@ class Messages:
     ) -> None:
         """Decide once for a person's turn, and stay with it through the tool loop that follows."""
         state = self._house.state
-        turn = routing_text(request.body)
+        turn = self._dialect.routing_text(request.body)
         key = f"{port.number}:{mode.name}:{look.model}:{over:d}:{turn.turn_key}"
         kept = state.decision(key)
         if kept is not None and look.needs <= kept[1]:

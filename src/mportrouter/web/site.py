@@ -26,7 +26,7 @@ from ..ports import PortService
 from ..records import ExchangeRecord
 from ..runtime import Runtime
 from ..settings import ModeSettings
-from ..state import RuntimeState
+from ..state import IStateStore
 from ..upstream import Upstream
 from ..watch import Watch
 from .admission import Admission
@@ -43,12 +43,23 @@ class House(Protocol):
     clock: IReactorTime
     watch: Watch
     runtime: Runtime
-    ports: Mapping[int, PortService]
-    state: RuntimeState
-    ledger: ILedger
-    console: IConsole
     admission: Admission
-    draining: bool
+
+    @property
+    def ports(self) -> Mapping[int, PortService]:
+        """The open ports by number."""
+
+    @property
+    def state(self) -> IStateStore:
+        """What outlives a request."""
+
+    @property
+    def ledger(self) -> ILedger:
+        """What was spent."""
+
+    @property
+    def console(self) -> IConsole:
+        """What commands may ask."""
 
     def epoch(self) -> float:
         """Seconds since the epoch."""
@@ -169,9 +180,8 @@ class Site:
 
     def failed(self, failure: Failure, request: Request) -> None:
         """Answer where something unforeseen broke on the way to an answer."""
-        if failure.check(RouterError):
-            error = failure.value
-        else:
+        error = failure.value
+        if not isinstance(error, RouterError):
             self._log.failure("An exchange broke inside the router", failure)
             error = RouterError(Kind.INTERNAL, "the router itself failed; its log says more")
         if request.started:
