@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import copy
 import http.client
 import json
 import os
@@ -91,7 +92,7 @@ class RouterProcess:
         self.port_numbers = dict(zip(named, free_ports(len(named)), strict=True))
         self.config = _merged(
             {
-                "modes": MODES,
+                "modes": copy.deepcopy(MODES),
                 "upstreams": {id: {"base_url": url} for id, url in (upstreams or {}).items()},
                 "health": {"every": "1h"},
                 "drain": "5s",
@@ -280,11 +281,14 @@ class RouterProcess:
         began = time.monotonic()
         try:
             with opener.open(request, timeout=timeout) as response:
+                body, broken = bytearray(), False
                 try:
-                    body = response.read()
-                except http.client.IncompleteRead as cut:
-                    return Answered(response.status, response.headers, cut.partial, time.monotonic() - began, True)
-                return Answered(response.status, response.headers, body, time.monotonic() - began)
+                    while data := response.read1(65536):
+                        body += data
+                except (http.client.HTTPException, ConnectionError):
+                    broken = True
+                broken = broken or bool(response.length)
+                return Answered(response.status, response.headers, bytes(body), time.monotonic() - began, broken)
         except urllib.error.HTTPError as error:
             with error:
                 return Answered(error.code, error.headers, error.read(), time.monotonic() - began)
