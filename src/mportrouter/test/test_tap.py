@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from .. import __main__, tap
 from ..errors import ConfigError
+from ..router import CannotStart, Router
 from ..tap import Options, Source, read_or_exit
 
 KEYS = {"ANTHROPIC_API_KEY": "sk-ant-test-0001", "MINIMAX_API_KEY": "mm-test-0002"}
@@ -283,6 +284,8 @@ class StartTests(TapTestCase):
         from twisted.internet.testing import MemoryReactorClock
 
         self.patch(sys.modules["twisted.internet"], "reactor", MemoryReactorClock())
+        # It tries real ports, so that what is taken is told on the terminal.
+        self.patch(Router, "refuse_taken", lambda router: None)
         os.environ.update(KEYS)
         service = tap.makeService(parsed("--all-ports"))
         for number in (8771, 8772, 8773, 8774, 8787):
@@ -290,6 +293,20 @@ class StartTests(TapTestCase):
         for name in ("health", "ledger", "log", "alerts", "admin"):
             self.assertIsNotNone(service.getServiceNamed(name))
         self.assertFalse(service.running)
+
+    def test_taken_port(self) -> None:
+        """What cannot be listened on ends the start with one line and status 1, before a daemon leaves the terminal."""
+        from twisted.internet import reactor  # noqa: F401 - as above
+        from twisted.internet.testing import MemoryReactorClock
+
+        def refuse(router: Router) -> None:
+            raise CannotStart("cannot listen on 127.0.0.1:8787: it is taken")
+
+        self.patch(sys.modules["twisted.internet"], "reactor", MemoryReactorClock())
+        self.patch(Router, "refuse_taken", refuse)
+        os.environ.update(KEYS)
+        end = self.assertRaises(SystemExit, tap.makeService, parsed())
+        self.assertEqual(end.code, "mportrouter: cannot listen on 127.0.0.1:8787: it is taken")
 
     def test_plugin(self) -> None:
         """``twistd`` finds the plugin under its name, and it points here."""
