@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import attrs
 
+from .errors import Verdict
+
 
 @attrs.define(slots=True)
 class Usage:
@@ -45,6 +47,11 @@ class AttemptRecord:
     status: int | None
     message: str
     milliseconds: float
+
+    @classmethod
+    def of(cls, upstream: str, model: str, verdict: Verdict, seconds: float) -> AttemptRecord:
+        """:param seconds: that the attempt took."""
+        return cls(upstream, model, verdict.kind.value, verdict.status, verdict.message, seconds * 1000.0)
 
 
 @attrs.define(slots=True)

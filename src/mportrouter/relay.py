@@ -12,23 +12,26 @@ Imports of its own floor: :mod:`mportrouter.reply`, the client's side of the sam
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
 from .breaker import Refusal
 from .errors import Kind, RouterError, Verdict
-from .interfaces import Ending, IAnswerReader, ICall, IDialect, IPermit, IResponseSink, Look, Prepared, Target
+from .interfaces import Ending, IAnswerReader, ICall, IDialect, IPermit, IResponseSink, Look, Prepared
 from .patience import deadlines
 from .records import AttemptRecord, ExchangeRecord
-from .reply import Reply, header_text
+from .reply import Reply, form, header_text
 from .routing.plans import Attempt, Plan
 from .settings import ModeSettings, Timeouts
 from .verdicts import classify, nobody_answered
 from .watch import Watch
 from .web.http1 import Request
+
+if TYPE_CHECKING:
+    from .runtime import Runtime
 
 #: Bytes of an error body that are kept: every provider's fits many times over.
 ERROR_BODY_LIMIT = 1024 * 1024
@@ -52,9 +55,7 @@ class Exchange:
     :param look: what routing saw of the body.
     :param plan: the attempts, in order.
     :param mode: the policy the plan was made under (its retries).
-    :param upstreams: the upstreams of the configuration that this exchange began under.
-    :param target: makes the :class:`~mportrouter.interfaces.Target` of an attempt.
-    :param context: tokens that an attempt's model takes, or ``None`` where unknown.
+    :param runtime: the configuration that this exchange began under.
     :param record: filled and handed to ``done`` at the end.
     :param done: called once, when everything is over.
     :param hold: keep the answer until it is whole (``commit: complete``).
@@ -80,9 +81,7 @@ class Exchange:
         look: Look,
         plan: Plan,
         mode: ModeSettings,
-        upstreams: Mapping[str, Any],
-        target: Callable[[Attempt], Target],
-        context: Callable[[Attempt], int | None],
+        runtime: Runtime,
         record: ExchangeRecord,
         done: Callable[[Exchange], None],
         hold: bool = False,
@@ -96,9 +95,9 @@ class Exchange:
         self._look = look
         self._plan = plan
         self._mode = mode
-        self._upstreams = upstreams
-        self._target = target
-        self._context = context
+        self._upstreams = runtime.upstreams
+        self._target = runtime.target
+        self._context = runtime.context
         self.record = record
         self._done = done
         self._hold = hold
@@ -110,8 +109,7 @@ class Exchange:
         self._reply = Reply(request, dialect, record.request_id, fields)
         self._began = self._last = self._sent = self._waiting_since = clock.seconds()
         self._index = -1
-        self._attempts = 0
-        self._retries = 0
+        self._attempts = self._retries = self._status = self._held_size = 0
         self._failures: list[tuple[str, Verdict]] = []
         self._needs_context: int | None = None
         self._prepared: Prepared | None = None
@@ -119,19 +117,13 @@ class Exchange:
         self._upstream: Any = None
         self._permit: IPermit | None = None
         self._call: ICall | None = None
-        self._in_flight = False
         self._timer: IDelayedCall | None = None
         self._reader: IAnswerReader | None = None
         self._limits = Timeouts()
         self._held: list[bytes] = []
-        self._held_size = 0
-        self._collecting = False
         self._body = b""
-        self._status = 0
         self._headers: list[tuple[bytes, bytes]] = []
-        self._stream = self._coded = False
-        self._committed = False
-        self._over = False
+        self._in_flight = self._collecting = self._stream = self._coded = self._committed = self._over = False
 
     # ------------------------------------------------------------------------------------------- the plan's walk
 
@@ -206,16 +198,13 @@ class Exchange:
         """Note that the current attempt was refused by the router's own judgement."""
         assert self._attempt is not None
         self._failures.append((self._attempt.upstream, verdict))
-        self._note(verdict, 0.0)
+        self.record.failed.append(AttemptRecord.of(self._attempt.upstream, self._attempt.model, verdict, 0.0))
 
-    def _note(self, verdict: Verdict, seconds: float) -> None:
-        attempt = self._attempt
-        assert attempt is not None
-        self.record.failed.append(
-            AttemptRecord(
-                attempt.upstream, attempt.model, verdict.kind.value, verdict.status, verdict.message, seconds * 1000.0
-            )
-        )
+    def _note(self, verdict: Verdict) -> None:
+        """Keep a failure of the current attempt for the record."""
+        assert self._attempt is not None
+        seconds = self._clock.seconds() - self._sent
+        self.record.failed.append(AttemptRecord.of(self._attempt.upstream, self._attempt.model, verdict, seconds))
 
     def _release_call(self) -> None:
         """The upstream call is over, or is ended here and now."""
@@ -232,15 +221,14 @@ class Exchange:
 
     def _failed(self, verdict: Verdict) -> None:
         """The current attempt has failed before commit; its call is over."""
-        attempt, permit = self._attempt, self._permit
+        attempt, permit, self._permit = self._attempt, self._permit, None
         assert attempt is not None and permit is not None
-        self._permit = None
         if verdict.kind is Kind.AUTH and self._upstream.settings.auth == "client":
             permit.release()  # one client's bad login says nothing about anybody else's
         else:
             permit.failure(verdict)
         self._failures.append((attempt.upstream, verdict))
-        self._note(verdict, self._clock.seconds() - self._sent)
+        self._note(verdict)
         if verdict.kind is Kind.CONTEXT:
             self._needs_context = self._context(attempt) or 0
             if not any((self._context(other) or 0) > self._needs_context for other in self._rest()):
@@ -283,17 +271,9 @@ class Exchange:
         if not 200 <= status < 300:
             self._collecting = True
             return
-        kind = encoding = b""
-        for name, value in headers:
-            if name == b"content-type":
-                kind = value
-            elif name == b"content-encoding":
-                encoding = value.strip().lower()
         attempt = self._attempt
         assert attempt is not None
-        self._stream = kind[:17].lower() == b"text/event-stream"
-        if encoding == b"identity":
-            encoding = b""
+        self._stream, encoding = form(headers)
         self._coded = encoding != b""
         self._reader = self._dialect.reader(self._stream, encoding, self._target(attempt))
 
@@ -413,7 +393,7 @@ class Exchange:
     def _blame(self, verdict: Verdict) -> None:
         """Tell the circuit of a failure after commit, when the attempt's own permit is settled."""
         assert self._attempt is not None
-        self._note(verdict, self._clock.seconds() - self._sent)
+        self._note(verdict)
         permit = self._upstream.circuit.permit(self._attempt.model)
         if type(permit) is not Refusal:
             permit.failure(verdict)

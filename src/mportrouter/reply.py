@@ -35,6 +35,20 @@ def forwarded(headers: Headers) -> list[tuple[bytes, bytes]]:
     return [field for field in headers if field[0] not in NOT_FORWARDED]
 
 
+def form(headers: Headers) -> tuple[bool, bytes]:
+    """
+    :param headers: of an upstream's answer.
+    :returns: whether it is an event stream, and its content coding in lower case, ``b""`` for none.
+    """
+    kind = coding = b""
+    for name, value in headers:
+        if name == b"content-type":
+            kind = value
+        elif name == b"content-encoding":
+            coding = value.strip().lower()
+    return kind[:17].lower() == b"text/event-stream", b"" if coding == b"identity" else coding
+
+
 def header_text(text: str) -> bytes:
     """``text`` as a header value: one line of printable ASCII, at most 300 bytes."""
     return text.encode("ascii", "replace").replace(b"\r", b" ").replace(b"\n", b" ")[:300]

@@ -98,10 +98,10 @@ class Messages:
             house.record(runtime, record)
             site.refuse(request, plan.refusal, record.request_id)
             return
-        site.under_way += 1
+        site.begin()
 
         def done(exchange: Exchange) -> None:
-            site.under_way -= 1
+            site.ended()
             house.record(runtime, exchange.record)
 
         Exchange(
@@ -112,9 +112,7 @@ class Messages:
             look,
             plan,
             mode,
-            runtime.upstreams,
-            runtime.target,
-            runtime.context,
+            runtime,
             record,
             done,
             hold=port.settings.commit == "complete",

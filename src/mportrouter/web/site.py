@@ -128,10 +128,6 @@ class Site:
                     Kind.METHOD,
                     f"{request.method.decode('ascii', 'replace')} is not for this path; use {allowed.decode('ascii')}",
                 )
-            if self.under_way >= runtime.settings.front.exchanges:
-                raise RouterError(
-                    Kind.BUSY, f"{self.under_way} exchanges are under way, which is the bound; try again soon", 1.0
-                )
             answer(request, port, fields)
         except RouterError as error:
             self.refuse(request, error)
@@ -174,8 +170,20 @@ class Site:
         body = json.dumps(value, indent=2, default=str).encode("ascii") + b"\n"
         request.respond(status, [JSON, (b"cache-control", b"no-store")], body)
 
+    def begin(self) -> None:
+        """
+        Count one more exchange under way; whoever calls it calls :meth:`ended` once.
+
+        :raises RouterError: ``BUSY`` where there are as many as there may be.
+        """
+        if self.under_way >= self.house.runtime.settings.front.exchanges:
+            raise RouterError(
+                Kind.BUSY, f"{self.under_way} exchanges are under way, which is the bound; try again soon", 1.0
+            )
+        self.under_way += 1
+
     def ended(self) -> None:
-        """An exchange that counted itself into :attr:`under_way` is over."""
+        """An exchange is over."""
         self.under_way -= 1
 
     def failed(self, failure: Failure, request: Request) -> None:
@@ -213,7 +221,7 @@ class Site:
 
     def pass_on(self, request: Request, upstream: Upstream, path: bytes, body: bytes, mode: str) -> None:
         """Hand a request to one upstream and its answer back, untouched."""
-        self.under_way += 1
+        self.begin()
         Passage(
             self.house.clock, request, upstream, path, body, mode, self.refuse, lambda status: self.ended()
         ).start()
