@@ -87,6 +87,7 @@ class RouterProcess:
         keys = {"ANTHROPIC_API_KEY": SECRET + "-a", "MINIMAX_API_KEY": SECRET + "-m"}
         self._environment: dict[str, str | None] = {**keys, **(environment or {})}
         self._child: subprocess.Popen[bytes] | None = None
+        _alive.add(self)
         self._output = os.path.join(self.home, "output.txt")
         named = dict((config or {}).get("ports") or self._default_ports())
         self.port_numbers = dict(zip(named, free_ports(len(named)), strict=True))
@@ -202,6 +203,7 @@ class RouterProcess:
                     child.kill()
                     child.wait()
         shutil.rmtree(self.home, ignore_errors=True)
+        _alive.discard(self)
 
     # ------------------------------------------------------------------------------------------------ looking
 
@@ -409,6 +411,7 @@ class Stack:
 
 
 _shared: dict[str, Any] = {}
+_alive: set[RouterProcess] = set()
 
 
 def shared(name: str, make: Callable[[], Any]) -> Any:
@@ -422,11 +425,18 @@ def shared(name: str, make: Callable[[], Any]) -> Any:
     return _shared[name]
 
 
-@atexit.register
 def stop_shared() -> None:
     """Stop what :func:`shared` keeps."""
     while _shared:
         _shared.popitem()[1].stop()
+
+
+@atexit.register
+def stop_all() -> None:
+    """Leave no child behind, whatever broke off the tests."""
+    stop_shared()
+    for router in list(_alive):
+        router.stop()
 
 
 def until(condition: Callable[[], Any], seconds: float = 5.0) -> Any:

@@ -12,7 +12,7 @@ from twisted.trial.unittest import TestCase
 
 from . import faults
 from .faulty import Exchange, FaultyUpstream
-from .harness import SECRET, RouterProcess, Stack, shared
+from .harness import SECRET, RouterProcess, Stack, message, shared
 
 MODEL = "claude-opus-5-5"
 WEATHER: dict[str, Any] = {
@@ -246,6 +246,52 @@ class ErrorTests(SDKTestCase):
         self.assertEqual(answered.status, 429)
         self.assertEqual((answered.headers["retry-after"], answered.headers["x-should-retry"]), ("7", "false"))
         self.assertEqual(answered.error["message"], "later")
+
+
+class ClientLoginTests(SDKTestCase):
+    """``auth: client``: the client's own login goes to the provider it belongs to and nowhere else."""
+
+    def setUp(self) -> None:
+        claude = FaultyUpstream([faults.ok("from Claude")])
+        minimax = FaultyUpstream([faults.ok("from MiniMax")], "/anthropic")
+        upstreams = {
+            "anthropic": {"base_url": claude.url, "auth": "client"},
+            "minimax": {"base_url": minimax.url},
+        }
+        router = RouterProcess(config={"upstreams": upstreams}, environment={"ANTHROPIC_API_KEY": None})
+        stack = Stack(router, claude, minimax)
+        self.addCleanup(stack.stop)
+        self.router, self.anthropic, self.minimax = router, claude, minimax
+
+    def test_own_host_only(self) -> None:
+        """Claude sees the client's login as it came, MiniMax only the router's key, also when it fails over."""
+        self.minimax.play(faults.ok("from MiniMax"), faults.overloaded())
+        login = {"auth_token": "sk-ant-oat01-login", "api_key": None}
+        for _ in range(2):
+            self.client("mixed", **login).messages.create(
+                model=MODEL, max_tokens=20, messages=[{"role": "user", "content": "x"}]
+            )
+        self.assertEqual(
+            [each.header("authorization") for each in self.anthropic.requests], ["Bearer sk-ant-oat01-login"]
+        )
+        self.assertIsNone(self.anthropic.requests[0].header("x-api-key"))
+        self.assertGreaterEqual(len(self.minimax.requests), 2)
+        for exchange in self.minimax.requests:
+            self.assertNotIn("login", str(exchange.headers))
+            self.assertIn(SECRET + "-m", str(exchange.headers))
+
+    def test_old_header_goes_too(self) -> None:
+        """A key in ``x-api-key`` arrives in ``x-api-key``."""
+        answered = self.router.ask(message("x"), "anthropic", headers={"x-api-key": "sk-ant-api-own"})
+        self.assertEqual(answered.text, "from Claude")
+        (exchange,) = self.anthropic.requests
+        self.assertEqual((exchange.header("x-api-key"), exchange.header("authorization")), ("sk-ant-api-own", None))
+
+    def test_not_written(self) -> None:
+        """The login is in nothing that the router writes."""
+        self.test_own_host_only()
+        self.router.end()
+        self.assertNotIn("oat01-login", self.router.written())
 
 
 class ToolTests(SDKTestCase):
