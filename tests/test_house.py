@@ -105,6 +105,7 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("interfaces", "errors"): "the contracts name verdicts and errors",
     ("interfaces", "records"): "the contracts name records",
     ("interfaces", "settings"): "a target of a request carries the capabilities of its upstream",
+    ("records", "errors"): "a failed attempt is kept with its verdict",
     # floor 1
     ("canned", "demo rules"): "canned answers are the stand-ins' answers",
     ("config", "catalog"): "rows of the catalogue are the defaults of upstreams",
@@ -129,6 +130,7 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("pins", "tls"): "a chain is captured only where it verifies",
     ("pins", "upstream"): "it connects as an upstream does",
     ("ports", "web.http1"): "a port speaks HTTP",
+    ("relay", "runtime"): "the name of what an exchange began under, for types only",
     ("relay", "watch"): "its limits are looked after",
     ("relay", "web.http1"): "it answers",
     ("runtime", "upstream"): "a configuration in force has upstreams",
