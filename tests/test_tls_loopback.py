@@ -48,7 +48,7 @@ class Collecting:
         self.status = status
         self.began.callback(None)
 
-    def data(self, data: bytes) -> None:
+    def data(self, data: bytes, last: bool = False) -> None:
         self.size += len(data)
         if self.size < MIB:
             self.body += data

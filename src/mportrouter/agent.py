@@ -160,7 +160,7 @@ class _AgentSink:
         self._answer = PooledResponse(status, headers, self._request, call, call.bodiless)
         self.result.callback(self._answer)
 
-    def data(self, data: bytes) -> None:
+    def data(self, data: bytes, last: bool = False) -> None:
         assert self._answer is not None
         self._answer.received(data)
 

@@ -320,7 +320,7 @@ class Connection(Protocol):
             else:
                 chunk = b"".join(parts)
                 self._parts = []
-            call.sink.data(chunk)
+            call.sink.data(chunk, self._complete)
             if self.call is not call:
                 return
         if self._complete:

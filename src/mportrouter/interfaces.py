@@ -178,8 +178,12 @@ class IResponseSink(Interface):
     def response(status: int, headers: list[tuple[bytes, bytes]]) -> None:
         """The final response head (1xx are dropped). Header names are lower case."""
 
-    def data(data: bytes) -> None:
-        """Body bytes, transfer coding removed, at most one call a read."""
+    def data(data: bytes, last: bool = False) -> None:
+        """
+        Body bytes, transfer coding removed, at most one call a read.
+
+        :param last: they are the body's last, and ``end`` follows at once: both can leave in one write.
+        """
 
     def end(failure: Exception | None) -> None:
         """

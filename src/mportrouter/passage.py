@@ -77,7 +77,7 @@ class Passage:
         if self._call is not None:
             self._request.throttle(self._call.transport)
 
-    def data(self, data: bytes) -> None:
+    def data(self, data: bytes, last: bool = False) -> None:
         self._last = self._clock.seconds()
         self._request.write(data)
 

@@ -277,7 +277,7 @@ class Exchange:
         self._coded = encoding != b""
         self._reader = self._dialect.reader(self._stream, encoding, self._target(attempt))
 
-    def data(self, data: bytes) -> None:
+    def data(self, data: bytes, last: bool = False) -> None:
         self._last = self._clock.seconds()
         reader = self._reader
         if reader is None:
@@ -286,13 +286,15 @@ class Exchange:
                 self._held_size += len(data)
             return
         out = reader.feed(data)
-        if self._committed:
+        if self._committed and not last:
             if out:
                 self._request.write(out)
             return
         if out:
             self._held.append(out)
             self._held_size += len(out)
+        if last:
+            return  # the end comes next and takes all in one write
         state = reader.state
         if state == "content":
             # A JSON answer gets here only when it has grown too large to hold; a stream, at its first content.
@@ -369,6 +371,7 @@ class Exchange:
         reader = self._reader
         assert reader is not None
         rest, ending = reader.finish()
+        rest = b"".join(self._held) + rest
         if ending.error is not None:
             # The provider's own error event is among the bytes: it is the client's notice.
             self._blame(ending.error)

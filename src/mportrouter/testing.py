@@ -352,7 +352,7 @@ class RecordingSink:
         self._check(self.status is None, "a second head")
         self.status, self.headers = status, headers
 
-    def data(self, data: bytes) -> None:
+    def data(self, data: bytes, last: bool = False) -> None:
         self._check(self.status is not None, "body bytes before the head")
         self.chunks.append(data)
 

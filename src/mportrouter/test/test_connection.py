@@ -318,7 +318,7 @@ class AbortTests(ConnectionTestCase):
         self.assertTrue(self.sink.quiet)
         self.setUp()
         call = self.send()
-        self.sink.data = lambda data: call.abort()
+        self.sink.data = lambda data, last: call.abort()
         self.connection.dataReceived(OK)
         self.assertFalse(self.sink.ended)
 

@@ -230,7 +230,7 @@ class UpstreamTests(SynchronousTestCase):
         """A sink that pauses in the middle of a read gets no further bytes until it resumes."""
 
         class Pausing(RecordingSink):
-            def data(self, data: bytes) -> None:
+            def data(self, data: bytes, last: bool = False) -> None:
                 super().data(data)
                 call.transport.pauseProducing()
 

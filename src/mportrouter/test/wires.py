@@ -38,7 +38,7 @@ class Sink:
         self.status = status
         self.headers = headers
 
-    def data(self, data: bytes) -> None:
+    def data(self, data: bytes, last: bool = False) -> None:
         assert self.status is not None and not self.ended and data
         self.chunks.append(data)
 
