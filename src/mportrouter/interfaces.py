@@ -96,6 +96,7 @@ class RoutingText:
     :param message_count: messages in all.
     :param images: whether that turn shows pictures or documents.
     :param system_size: bytes of the system prompt.
+    :param goes_on: the turn is under way: after the person's words come the assistant's calls and their results.
     """
 
     text: str
@@ -104,6 +105,7 @@ class RoutingText:
     message_count: int
     images: bool
     system_size: int
+    goes_on: bool = False
 
 
 class IAnswerReader(Interface):
@@ -198,6 +200,7 @@ class ICall(Interface):
     """One request under way at an upstream."""
 
     transport = Attribute("an IPushProducer (pauseProducing, resumeProducing, stopProducing) once the head is there")
+    paused = Attribute("whether its reading is paused, because whoever it is for does not take more now")
 
     def abort() -> None:
         """Close the connection now and tell the sink nothing more. Safe at every stage, also twice."""

@@ -152,11 +152,7 @@ class Exchange:
                 return
 
     def _try(self) -> bool:
-        """
-        Make the current attempt.
-
-        :returns: ``False`` where the circuit or a limit refuses it.
-        """
+        """Make the current attempt; ``False``: the circuit or a limit refuses it."""
         attempt, upstream = self._attempt, self._upstream
         assert attempt is not None
         concurrency = upstream.settings.limits.concurrency
@@ -473,8 +469,11 @@ class Exchange:
 
     def tick(self, now: float) -> None:
         """See whether a limit has passed, or the client has waited for long (:class:`mportrouter.watch.Watched`)."""
-        if self._call is not None:
+        call = self._call
+        if call is not None:
             reader = self._reader
+            if call.paused:
+                self._last = now  # the client is the slow one, not the upstream
             for moment, what in deadlines(
                 self._limits,
                 self._sent,

@@ -6,6 +6,7 @@ A reload builds a new :class:`Runtime` and swaps it in; an exchange keeps the on
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -33,6 +34,8 @@ class Runtime:
     settings: Settings
     upstreams: Mapping[str, Upstream]
     prices: PriceBook
+    #: Tells this configuration from those before and after it.
+    serial: int = attrs.field(factory=itertools.count(1).__next__, init=False)
     _plans: dict[tuple[Any, ...], Plan] = attrs.field(factory=dict, init=False)
     _targets: dict[tuple[str, str], Target] = attrs.field(factory=dict, init=False)
 

@@ -81,19 +81,21 @@ def routing_text(body: bytes) -> RoutingText:
     except splice.Malformed:
         tool_count = 0
     digest = hashlib.blake2b(digest_size=12)
-    text, images = "", False
+    text, images, goes_on = "", False, False
     for index, raw in enumerate(messages):
         if not _is_users(raw):
+            goes_on = goes_on or _is_assistants(raw)
             continue
         message = _value(raw)
         said = _said(message) if isinstance(message, dict) else None
         if said is None or not (said[0] or said[1]):
             continue
         text, images = said
+        goes_on = False
         # Lengths keep two texts from reading like one; the position keeps a repeated "go on" apart.
         digest.update(b"%d %d %d\n" % (index, images, len(text)))
         digest.update(text.encode("utf-8", "surrogatepass"))
-    return RoutingText(text, digest.hexdigest(), tool_count, len(messages), images, len(system))
+    return RoutingText(text, digest.hexdigest(), tool_count, len(messages), images, len(system), goes_on)
 
 
 def _split(body: bytes) -> tuple[bytes, bytes, bytes]:
@@ -136,6 +138,13 @@ def _is_users(raw: bytes) -> bool:
         return _role(raw).role == "user"
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return True  # an odd message is looked at in full
+
+
+def _is_assistants(raw: bytes) -> bool:
+    try:
+        return _role(raw).role == "assistant"
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
 
 
 def _said(message: dict[str, Any]) -> tuple[str, bool] | None:

@@ -241,3 +241,19 @@ class Leaving(SynchronousTestCase):
         self.leave(relayed)
         relayed.run(5)
         self.assertEqual((relayed.asked(), relayed.record.outcome), ({"a": 1, "b": 0}, "gone"))
+
+
+class SlowClients(SynchronousTestCase):
+    """A client that does not read."""
+
+    def test_not_the_upstreams_silence(self) -> None:
+        """While the client does not take more, the upstream's idle limit does not run."""
+        limits = Timeouts(head=3.0, first_content=5.0, idle=6.0)
+        script = stream(*EVENTS[:5], Wait(1), *EVENTS[5:], End())
+        relayed = Relayed({"a": [script]}, streamed=True, timeouts=limits).run(0.25)
+        relayed.channel.pauseProducing()
+        relayed.run(30)
+        self.assertNotIn(b"event: error", relayed.content)
+        relayed.channel.resumeProducing()
+        relayed.run(1)
+        self.assertEqual(relayed.content, b"".join(EVENTS))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import attrs
 from twisted.internet.defer import maybeDeferred
 from twisted.python.failure import Failure
 
@@ -30,6 +31,20 @@ if TYPE_CHECKING:
 PROGRAMS = (b"anthropic/", b"asyncanthropic/", b"curl/", b"wget/", b"python-", b"node", b"go-http-client", b"okhttp")
 
 _JSON_TYPES = (b"application/json", b"text/json")
+
+
+@attrs.frozen
+class Decision:
+    """
+    What was decided for a turn.
+
+    :param needs: what its requests needed then.
+    :param serial: of the configuration it was decided under.
+    """
+
+    plan: Plan
+    needs: frozenset[str]
+    serial: int
 
 
 class Messages:
@@ -134,17 +149,19 @@ class Messages:
         """Decide once for a person's turn, and stay with it through the tool loop that follows."""
         state = self._house.state
         turn = self._dialect.routing_text(request.body)
-        key = f"{port.number}:{mode.name}:{look.model}:{over:d}:{turn.turn_key}"
-        kept = state.decision(key)
-        if kept is not None and look.needs <= kept[1]:
-            self._carry(request, port, look, session, mode, runtime, kept[0])
+        key = f"{port.number}:{mode.name}:{look.model}:{over:d}:{session}:{turn.turn_key}"
+        # Words alone do not make a conversation: only a loop that goes on is bound to what was decided for it. A loop
+        # that has come to need more, or an upstream that has gone since, is decided anew.
+        kept = state.decision(key) if turn.goes_on else None
+        if kept is not None and look.needs <= kept.needs and kept.serial == runtime.serial:
+            self._carry(request, port, look, session, mode, runtime, kept.plan)
             return
 
         def decide(value: Score) -> None:
             share = share_key(session, turn.turn_key)
             plan = runtime.plan_for_score(mode, look, over, value, share, self._house.epoch())
             if plan.refusal is None:
-                state.set_decision(key, (plan, look.needs))
+                state.set_decision(key, Decision(plan, look.needs, runtime.serial))
             self._carry(request, port, look, session, mode, runtime, plan)
 
         local = score(
