@@ -1,0 +1,431 @@
+"""Tests of :mod:`mportrouter.web.site` and the paths behind it, with an in-memory house."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, ClassVar
+
+import attrs
+from twisted.internet.defer import succeed
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from .. import config
+from ..circuit import CircuitBreaker
+from ..commands import CommandError
+from ..pricing import PriceBook
+from ..records import ExchangeRecord
+from ..routing.table import ModelMap
+from ..runtime import Runtime
+from ..settings import ModeSettings, PortSettings
+from ..state import RuntimeState
+from ..testing import MemoryConsole, MemoryLedger, MemoryUpstream, canned_message, canned_stream, respond
+from ..watch import Watch
+from ..web.admission import Admission
+from ..web.messages import check_content, wants_json
+from ..web.site import Site, canonical
+from .memory_request import MemoryRequest
+
+
+class Probed(MemoryUpstream):
+    """A memory upstream with what planning and listing ask besides."""
+
+    enabled = True
+    models: tuple[str, ...] = ()
+
+    @property
+    def capabilities(self) -> Any:
+        return self.settings.capabilities
+
+    def model_for(self, requested: str) -> str:
+        return ModelMap(self.settings.models).target(requested)
+
+    def probe(self) -> Any:
+        self.models = (f"{self.id}-model",)
+        return succeed(None)
+
+
+@attrs.define
+class Port:
+    settings: PortSettings
+    mode: str
+    requests: int = 0
+
+    @property
+    def number(self) -> int:
+        return self.settings.port
+
+
+class House:
+    """Everything that the site asks of the router, in memory."""
+
+    def __init__(self, **changes: Any) -> None:
+        self.clock = Clock()
+        self.watch = Watch(self.clock)
+        settings = config.load(None, "x", {"ANTHROPIC_API_KEY": "a", "MINIMAX_API_KEY": "m"}, {}, {"all_ports": True})
+        modes = {**settings.modes, "claude": ModeSettings("claude", "fallback", ("anthropic",))}
+        settings = attrs.evolve(settings, modes=modes, **changes)
+        upstreams = {
+            id: Probed(
+                self.clock,
+                id,
+                [respond(body=canned_message(id))],
+                each,
+                CircuitBreaker(id, settings.breaker, self.clock.seconds),
+            )
+            for id, each in settings.upstreams.items()
+        }
+        self.runtime = Runtime(settings, upstreams, PriceBook.load(settings.prices))  # type: ignore[arg-type]
+        self.ports = {number: Port(each, each.mode) for number, each in settings.ports.items()}
+        self.state = RuntimeState(self.clock.seconds)
+        self.ledger = MemoryLedger()
+        self.console = MemoryConsole()
+        self.admission = Admission(settings.front, settings.host)
+        self.records: list[ExchangeRecord] = []
+        self.scores: list[Any] = []
+        self.site = Site(self)  # type: ignore[arg-type]
+
+    def epoch(self) -> float:
+        return 1.7e9
+
+    def record(self, runtime: Runtime, record: ExchangeRecord) -> None:
+        runtime.price(record)
+        self.records.append(record)
+        self.ledger.add(record)
+
+    def analyse(self, mode: ModeSettings, runtime: Runtime, text: str) -> Any:
+        return self.scores.pop(0) if self.scores else None
+
+    def health_report(self, mode: str) -> tuple[int, dict[str, Any]]:
+        return 503, {"status": "unhealthy", "current_mode": mode}
+
+    # ---------------------------------------------------------------------------- asking
+
+    def ask(
+        self, target: bytes, body: Any = None, port: int = 8773, method: bytes | None = None, **fields: str
+    ) -> MemoryRequest:
+        headers = [(b"host", b"localhost")]
+        headers += [(name.replace("_", "-").encode(), value.encode()) for name, value in fields.items()]
+        raw = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        request = MemoryRequest(method or (b"POST" if raw else b"GET"), target, headers, raw, port=port)
+        self.site.handle(request)
+        self.clock.pump([0.0] * 5)
+        return request
+
+    def say(self, text: str = "hi", port: int = 8773, **members: Any) -> MemoryRequest:
+        fields = members.pop("fields", {})
+        body = {
+            "model": "claude-sonnet-5-5",
+            "max_tokens": 9,
+            "messages": [{"role": "user", "content": text}],
+            **members,
+        }
+        return self.ask(b"/v1/messages", body, port, **fields)
+
+
+def error(request: MemoryRequest) -> tuple[int | None, str, str]:
+    found = json.loads(request.answer)["error"]
+    return request.status, found["type"], found["message"]
+
+
+class PathTests(SynchronousTestCase):
+    """Where requests go."""
+
+    def setUp(self) -> None:
+        self.house = House()
+
+    def test_canonical(self) -> None:
+        """A base URL with, without and with two ``/v1`` means the same."""
+        for path in (b"/messages", b"/v1/messages", b"/v1/v1/messages", b"/v1/messages/"):
+            self.assertEqual(canonical(path), b"/v1/messages")
+        self.assertEqual(canonical(b"/models/a"), b"/v1/models/a")
+        self.assertEqual(canonical(b"/v1/health"), b"/health")
+        self.assertEqual((canonical(b"/v1"), canonical(b"/"), canonical(b"//")), (b"/", b"/", b"/"))
+
+    def test_spellings_are_served(self) -> None:
+        """Each of them reaches the upstream, query string included."""
+        body = {"model": "m", "messages": []}
+        for target in (b"/messages?beta=true", b"/v1/v1/messages?beta=true", b"/v1/messages?beta=true"):
+            self.assertEqual(self.house.ask(target, body, 8771).status, 200)
+        sent = self.house.runtime.upstreams["anthropic"].requests  # type: ignore[attr-defined]
+        self.assertEqual({(each.path, each.query) for each in sent}, {(b"/v1/messages", b"beta=true")})
+
+    def test_unknown(self) -> None:
+        """An unknown path is a 404 in the dialect's shape that says what there is."""
+        status, kind, message = error(self.house.ask(b"/v2/nothing"))
+        self.assertEqual((status, kind), (404, "not_found_error"))
+        self.assertIn("/v1/messages", message)
+
+    def test_wrong_method(self) -> None:
+        """A wrong method is a 405 that names the right one."""
+        status, kind, message = error(self.house.ask(b"/v1/messages", method=b"DELETE"))
+        self.assertEqual((status, kind), (405, "invalid_request_error"))
+        self.assertIn("POST", message)
+
+    def test_head(self) -> None:
+        """A client's probe of the base URL is answered cleanly."""
+        self.assertEqual(self.house.ask(b"/", method=b"HEAD").status, 200)
+
+    def test_passed_on(self) -> None:
+        """Other paths of the API go to Anthropic where the mode has it, and are 404 where it has not."""
+        self.assertEqual(self.house.ask(b"/v1/files?limit=1", port=8771).status, 200)
+        sent = self.house.runtime.upstreams["anthropic"].requests[-1]  # type: ignore[attr-defined]
+        self.assertEqual((sent.method, sent.path, sent.query), (b"GET", b"/v1/files", b"limit=1"))
+        self.assertEqual(error(self.house.ask(b"/v1/files", port=8772))[:2], (404, "not_found_error"))
+
+    def test_health_and_status(self) -> None:
+        """Both answer on every port, with the port's own mode, and health with its status."""
+        health = self.house.ask(b"/health", port=8774)
+        self.assertEqual((health.status, json.loads(health.answer)["current_mode"]), (503, "interactive"))
+        self.house.console.answers["status"] = {"mode": "minimax"}
+        self.assertEqual(json.loads(self.house.ask(b"/status", port=8772).answer), {"mode": "minimax"})
+        self.assertEqual(self.house.console.calls[-1], ("status", 8772))
+
+    def test_forbidden(self) -> None:
+        """Admission comes first, on every path."""
+        request = MemoryRequest(b"GET", b"/health", [(b"host", b"evil.example")], port=8773)
+        self.house.site.handle(request)
+        self.assertEqual((request.status, request.answer_header(b"x-should-retry")), (403, b"false"))
+
+
+class CountTests(SynchronousTestCase):
+    """``count_tokens``."""
+
+    BODY: ClassVar[dict[str, Any]] = {"model": "claude-sonnet-5-5", "messages": [{"role": "user", "content": "hi"}]}
+
+    def test_counted(self) -> None:
+        """The first upstream of the mode that counts is asked, with the client's own bytes."""
+        house = House()
+        self.assertEqual(house.ask(b"/v1/messages/count_tokens?beta=true", self.BODY, 8773).status, 200)
+        (sent,) = house.runtime.upstreams["anthropic"].requests  # type: ignore[attr-defined]
+        self.assertEqual((sent.path, sent.query, sent.json), (b"/v1/messages/count_tokens", b"beta=true", self.BODY))
+        self.assertEqual((house.records, house.site.under_way), ([], 0))
+
+    def test_not_counted(self) -> None:
+        """Where nobody counts the answer is an honest 501, never a zero."""
+        request = House().ask(b"/v1/messages/count_tokens", self.BODY, 8772)
+        self.assertEqual(error(request)[:2], (501, "not_supported"))
+        self.assertEqual(request.answer_header(b"x-should-retry"), b"false")
+
+
+class ModelTests(SynchronousTestCase):
+    """The list of models."""
+
+    def setUp(self) -> None:
+        self.house = House()
+
+    def test_sole(self) -> None:
+        """Where Anthropic alone answers, its own list passes."""
+        self.assertEqual(self.house.ask(b"/v1/models?limit=5", port=8771).status, 200)
+        self.assertEqual(self.house.runtime.upstreams["anthropic"].requests[0].query, b"limit=5")  # type: ignore[attr-defined]
+
+    def test_union(self) -> None:
+        """Elsewhere the list is the union of the upstreams', in the Anthropic shape."""
+        found = json.loads(self.house.ask(b"/v1/models").answer)
+        self.assertEqual([each["id"] for each in found["data"]], ["minimax-model", "anthropic-model"])
+        self.assertEqual(
+            (found["has_more"], found["first_id"], found["last_id"]), (False, "minimax-model", "anthropic-model")
+        )
+
+    def test_pages(self) -> None:
+        """``limit`` and ``after_id`` are kept to."""
+        first = json.loads(self.house.ask(b"/v1/models?limit=1").answer)
+        self.assertEqual((len(first["data"]), first["has_more"]), (1, True))
+        rest = json.loads(self.house.ask(b"/v1/models?limit=x&after_id=minimax-model").answer)
+        self.assertEqual([each["id"] for each in rest["data"]], ["anthropic-model"])
+
+    def test_one(self) -> None:
+        """A single model is answered, an unknown one is a 404."""
+        self.assertEqual(json.loads(self.house.ask(b"/v1/models/minimax-model").answer)["type"], "model")
+        self.assertEqual(error(self.house.ask(b"/v1/models/nope"))[:2], (404, "not_found_error"))
+
+
+class MessageTests(SynchronousTestCase):
+    """The inference path."""
+
+    def setUp(self) -> None:
+        self.house = House()
+
+    def test_content_type(self) -> None:
+        """Something else than JSON is refused with what to send; a missing type is not asked for."""
+        for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"):
+            self.assertEqual(error(self.house.say(fields={"content_type": kind}))[:2], (415, "invalid_request_error"))
+        for kind in (
+            "application/json",
+            "application/json; charset=utf-8",
+            "Application/JSON",
+            "application/vnd.x+json",
+        ):
+            check_content({b"content-type": kind.encode()})
+        self.assertEqual(self.house.say().status, 200)
+
+    def test_coded_body(self) -> None:
+        """A compressed request body is refused clearly."""
+        self.assertEqual(error(self.house.say(fields={"content_encoding": "gzip"}))[0], 415)
+
+    def test_bad_bodies(self) -> None:
+        """What is no request is a 400 that says what is wrong."""
+        for body, words in (
+            (b"{", "cannot be read"),
+            (b"[]", "not an object"),
+            (b'{"messages":[]}', "`model` is missing"),
+            (b'{"model":5}', "`model` must be a text"),
+            (b"[" * 100_000, ""),
+        ):
+            status, kind, message = error(self.house.ask(b"/v1/messages", body))
+            self.assertEqual((status, kind), (400, "invalid_request_error"), body[:20])
+            self.assertIn(words, message)
+
+    def test_recorded(self) -> None:
+        """An exchange is recorded with its port, mode, cost and what all-Claude would have cost."""
+        self.house.say()
+        (record,) = self.house.records
+        self.assertEqual((record.port, record.mode, record.upstream, record.outcome), (8773, "mixed", "minimax", "ok"))
+        assert record.reference_cost is not None
+        self.assertGreater(record.reference_cost, record.cost)
+        self.assertGreater(record.cost, 0)
+        self.assertEqual(self.house.site.under_way, 0)
+
+    def test_bound(self) -> None:
+        """Past the bound of exchanges there is a 503 with Retry-After; health goes on."""
+        self.house = House(front=attrs.evolve(self.house.runtime.settings.front, exchanges=0))
+        request = self.house.say()
+        self.assertEqual((request.status, request.answer_header(b"retry-after")), (503, b"1"))
+        self.assertEqual(json.loads(self.house.ask(b"/health").answer)["status"], "unhealthy")
+
+    def test_ceiling(self) -> None:
+        """Past the cost ceiling Claude is not asked where the mode has another, else 429 names the ceiling."""
+        from decimal import Decimal
+
+        self.house = House(budget=attrs.evolve(self.house.runtime.settings.budget, per_hour=Decimal("0.01")))
+        self.house.ledger.add(ExchangeRecord(at=1.0, cost=2 * 10**10))
+        self.assertEqual(self.house.say(port=8773).answer_header(b"x-mportrouter-upstream"), b"minimax")
+        status, kind, message = error(self.house.say(port=8771))
+        self.assertEqual((status, kind), (429, "rate_limit_error"))
+        self.assertIn("0.01", message)
+
+    def test_session_mode(self) -> None:
+        """A conversation with a mode of its own gets it, on that port only."""
+        self.house.state.set_session_mode("8773:s1", "claude")
+        fields = {"x_claude_code_session_id": "s1"}
+        self.assertEqual(self.house.say(fields=fields).answer_header(b"x-mportrouter-mode"), b"claude")
+        self.assertEqual(self.house.say().answer_header(b"x-mportrouter-mode"), b"mixed")
+        self.assertEqual(self.house.say(port=8787, fields=fields).answer_header(b"x-mportrouter-mode"), b"mixed")
+
+
+class InteractiveTests(SynchronousTestCase):
+    """Decisions by difficulty."""
+
+    HARD = "Design the architecture of a distributed database and prove its consensus protocol correct"
+
+    def setUp(self) -> None:
+        self.house = House()
+
+    def who(self, *messages: Any, **members: Any) -> bytes | None:
+        return self.house.say(port=8774, messages=list(messages), **members).answer_header(b"x-mportrouter-upstream")
+
+    def test_scores(self) -> None:
+        """An easy turn goes to the cheap upstream, a hard one to the strong, and the header says why."""
+        self.assertEqual(self.who({"role": "user", "content": "rename this variable"}), b"minimax")
+        request = self.house.say(self.HARD, port=8774)
+        self.assertEqual(request.answer_header(b"x-mportrouter-upstream"), b"anthropic")
+        self.assertIn(b"complexity", request.answer_header(b"x-mportrouter-decision") or b"")
+
+    def test_held_in_the_loop(self) -> None:
+        """A decision holds through the tool loop of its turn, whatever the tools bring."""
+        turn = {"role": "user", "content": "rename this variable"}
+        self.assertEqual(self.who(turn), b"minimax")
+        loop = [
+            {"role": "assistant", "content": [{"type": "tool_use", "id": "t1", "name": "read", "input": {}}]},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t1", "content": self.HARD * 20}]},
+        ]
+        self.assertEqual(self.who(turn, *loop), b"minimax")
+        self.assertEqual(self.house.records[0].decision, self.house.records[1].decision)
+
+    def test_model_is_asked(self) -> None:
+        """Where a model analyses, its score decides; where it fails, the local one."""
+        from ..routing.complexity import Score
+
+        self.house.scores = [succeed(Score(9, ("asked",)))]
+        self.assertEqual(self.who({"role": "user", "content": "rename this variable"}), b"anthropic")
+
+    def test_left_while_analysed(self) -> None:
+        """A client that leaves while its turn is analysed ends the analysis, and nothing is sent."""
+        from twisted.internet.defer import Deferred
+
+        cancelled: list[Any] = []
+        self.house.scores = [Deferred(cancelled.append)]
+        request = self.house.say("rename this", port=8774)
+        request.leave()
+        self.assertEqual(len(cancelled), 1)
+        self.assertEqual(self.house.runtime.upstreams["minimax"].requests, [])  # type: ignore[attr-defined]
+
+
+class CommandTests(SynchronousTestCase):
+    """Commands in the chat."""
+
+    def setUp(self) -> None:
+        self.house = House()
+
+    def asked(self) -> int:
+        return sum(len(each.requests) for each in self.house.runtime.upstreams.values())  # type: ignore[attr-defined]
+
+    def test_answered(self) -> None:
+        """A command is answered as an assistant message with no usage, and no upstream is touched."""
+        request = self.house.say("/router help")
+        message = json.loads(request.answer)
+        self.assertEqual(
+            (message["role"], message["stop_reason"], message["usage"]["output_tokens"]), ("assistant", "end_turn", 0)
+        )
+        self.assertIn("/router mode", message["content"][0]["text"])
+        self.assertEqual((self.asked(), self.house.records[0].outcome), (0, "command"))
+
+    def test_streamed(self) -> None:
+        """It is streamed where a stream was asked for."""
+        request = self.house.say("/rr status", stream=True)
+        self.assertEqual(request.answer_header(b"content-type"), b"text/event-stream; charset=utf-8")
+        self.assertTrue(request.answer.endswith(b'data: {"type":"message_stop"}\n\n'))
+
+    def test_mode(self) -> None:
+        """The mode command is given port, name and conversation."""
+        self.house.console.answers["mode"] = {"mode": "minimax", "port": 8773}
+        self.house.say("/router mode minimax --session", fields={"x_claude_code_session_id": "s"})
+        self.assertEqual(self.house.console.calls[-1], ("mode", 8773, "minimax", "s"))
+
+    def test_refused(self) -> None:
+        """A refusal is an ordinary message with the reason."""
+        self.house.console.answers["mode"] = CommandError("no such mode")
+        self.assertIn(b"no such mode", self.house.say("/router mode x").answer)
+
+    def test_json(self) -> None:
+        """Programs get JSON: by flag, by field, or because they are no chat."""
+        self.house.console.answers["status"] = {"mode": "mixed"}
+        for text, fields in (
+            ("/router status --json", {}),
+            ("/router status", {"x_mportrouter_format": "json"}),
+            ("/router status", {"user_agent": "Anthropic/Python 2.11.0"}),
+        ):
+            message = json.loads(self.house.say(text, fields=fields).answer)
+            self.assertEqual(json.loads(message["content"][0]["text"]), {"mode": "mixed"})
+
+    def test_people(self) -> None:
+        """Chats get words."""
+        self.assertFalse(wants_json({b"user-agent": b"claude-cli/2.1.329 (external, cli)"}))
+        self.assertTrue(wants_json({b"user-agent": b"claude-cli/2.1.329 (external, sdk-cli)"}))
+        self.assertFalse(wants_json({}))
+
+    def test_sentences(self) -> None:
+        """A sentence about routers goes to a model."""
+        self.house.say("/router is broken, please fix it")
+        self.assertEqual(self.asked(), 1)
+
+
+class StreamTests(SynchronousTestCase):
+    """Whole streams through the site."""
+
+    def test_stream(self) -> None:
+        """A stream arrives byte for byte on a fixed port."""
+        house = House()
+        upstream = house.runtime.upstreams["anthropic"]
+        upstream.scripts = [respond(headers=((b"content-type", b"text/event-stream"),), body=canned_stream())]  # type: ignore[attr-defined]
+        self.assertEqual(house.say(port=8771, stream=True).answer, canned_stream())
