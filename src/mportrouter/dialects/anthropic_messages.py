@@ -109,7 +109,7 @@ def _message(message: bytes, target: Target, dropped: dict[str, None], before: l
     kept: list[bytes] = []
     changed = False
     for block in blocks:
-        new = _block(block, target, dropped)
+        new = edit_block(block, target, dropped)
         if new is not block:
             changed = True
         if new is not None:
@@ -143,7 +143,8 @@ def _fold(message: dict[str, Any], dropped: dict[str, None]) -> bytes | None:
     return b'{"role":"user","content":[{"type":"text","text":%b}]}' % splice.dumps(text)
 
 
-def _block(block: bytes, target: Target, dropped: dict[str, None]) -> bytes | None:
+def edit_block(block: bytes, target: Target, dropped: dict[str, None]) -> bytes | None:
+    """One content block for the target, the very object where nothing changes, ``None`` where it goes."""
     spans = splice.members(block)
     member = spans.get("type")
     kind = None if member is None else splice.loads(block[member.value : member.end])
@@ -213,7 +214,7 @@ def _tool_result(
     if member is None or block[member.value : member.value + 1] != b"[":
         return block
     parts = splice.elements(block[member.value : member.end])
-    edited = [_block(part, target, dropped) if b"search_result" in part else part for part in parts]
+    edited = [edit_block(part, target, dropped) if b"search_result" in part else part for part in parts]
     if all(new is old for new, old in zip(edited, parts, strict=True)):
         return block
     return splice.edit(

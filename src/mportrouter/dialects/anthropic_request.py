@@ -17,7 +17,7 @@ import msgspec
 from .. import envelope, splice
 from ..errors import Kind, RouterError
 from ..interfaces import Look, Prepared, RoutingText, Target
-from . import anthropic_messages
+from . import anthropic_loop, anthropic_messages
 from .anthropic_turn import last_user_text, might_hold_command, routing_text
 
 __all__ = [
@@ -302,6 +302,8 @@ def prepare(body: bytes, look_: Look, target: Target) -> Prepared:
         edited = anthropic_messages.edit(body[member.value : member.end], seen.marks, target, dropped)
         if edited is not None:
             replace["messages"] = edited
+            if capabilities.thinking_signature == "anthropic":
+                anthropic_loop.pause_thinking(body, spans, target, replace, drop, dropped)
     if not replace and not drop:
         return Prepared(body)
     return Prepared(splice.edit(body, replace, drop, spans), tuple(dropped))
