@@ -127,11 +127,12 @@ class Passage:
 
     def _tick(self) -> None:
         self._timer = None
-        limit = self._limit()
+        limit, call = self._limit(), self._call
+        if call is not None and call.paused:
+            self._last = self._clock.seconds()  # the client is the slow one, not the upstream
         if limit is None or self._clock.seconds() < self._last + limit:
             self._arm()
             return
-        call = self._call
         if call is not None:
             call.abort()
         if self._request.started:
