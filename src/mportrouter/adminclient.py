@@ -87,7 +87,9 @@ def parser() -> argparse.ArgumentParser:
     word("health", "check every provider now", _remote, parents=[shared]).set_defaults(work=_health)
 
     logs = word("logs", "show the last lines of the log", _remote, parents=[shared])
-    logs.add_argument("-n", "--lines", type=_count, default=20, metavar="N", help="lines to show [20]")
+    count = logs.add_mutually_exclusive_group()
+    count.add_argument("count", nargs="?", type=_count, metavar="N", help="lines to show [20]")
+    count.add_argument("-n", "--lines", type=_count, default=20, metavar="N", help="the same")
     logs.add_argument("-f", "--follow", action="store_true", help="go on with new lines as they come")
     logs.set_defaults(work=_logs)
 
@@ -233,7 +235,7 @@ async def _health(arguments: argparse.Namespace, remote: Remote, out: TextIO) ->
 
 
 async def _logs(arguments: argparse.Namespace, remote: Remote, out: TextIO) -> int:
-    lines: list[str] = await remote.call("logs", arguments.lines)
+    lines: list[str] = await remote.call("logs", arguments.count or arguments.lines)
     if not arguments.follow:
         _show(arguments, out, {"logs": lines}, lambda: "\n".join(lines) if lines else "The log is empty.")
         return OK
