@@ -146,6 +146,10 @@ def warnings(settings: Settings) -> list[str]:
             told.append(f"upstreams.{id}.api_key: the key is written in the file ({origin}); ${{NAME}} keeps it out")
         if id in used and upstream.tls.minimum == "1.2":
             told.append(f"upstreams.{id}.tls.minimum: TLS 1.2 is allowed; 1.3 is the default for a reason")
+        unenforced = [name for name in ("requests", "tokens") if getattr(upstream.limits, name) is not None]
+        if unenforced:
+            names = " and ".join(unenforced)
+            told.append(f"upstreams.{id}.limits: {names} not enforced yet; concurrency is")
     if settings.demo is not None:
         return told
     for number, port in sorted(settings.ports.items()):

@@ -26,6 +26,15 @@ class WarningTests(SynchronousTestCase):
         self.assertNotIn("literal", told)
 
 
+    def test_limits(self) -> None:
+        """Limits that are read but not enforced are told in one line an upstream; concurrency is enforced."""
+        text = "upstreams: {minimax: {limits: {requests: 100/min, tokens: 9/s}}, anthropic: {limits: {concurrency: 5}}}"
+        self.assertEqual(
+            config.warnings(load(text, all_ports=True)),
+            ["upstreams.minimax.limits: requests and tokens not enforced yet; concurrency is"],
+        )
+
+
 class RenderTests(SynchronousTestCase):
     """What --check-config prints."""
 
