@@ -373,7 +373,8 @@ class Exchange:
             self._blame(ending.error)
             self._request.finish(rest)
             self._finish("cut", ending, ending.error.message)
-        elif verdict is None and ending.complete:
+        elif ending.complete and (verdict is None or self._stream):
+            # After a stream's own end nothing is missing, however the way there ended.
             self._request.finish(rest)
             self._finish("ok", ending)
         else:
@@ -490,11 +491,9 @@ class Exchange:
             self._reply.ping([])
 
     def _timed_out(self, verdict: Verdict) -> None:
-        reader = self._reader
         self._abort_call()
         if self._committed:
-            assert reader is not None
-            self._cut(verdict, *reader.finish())
+            self._end_committed(verdict)
         else:
             self._collecting = False
             self._failed(verdict)

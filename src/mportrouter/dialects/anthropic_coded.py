@@ -72,6 +72,9 @@ class CodedReader:
         if self._broken:
             return b"", Ending(False, ending.usage, ending.error or self._verdict, ending.model)
         if self._coder is None:
+            # Nothing can follow coded bytes: an answer that lacks only its last event stays so, if they are whole.
+            if rest and not self._decoder.eof:
+                ending.complete = False
             return b"", ending
         return bytes(self._coder.compress(rest) + self._coder.flush()), ending
 

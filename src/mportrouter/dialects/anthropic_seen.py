@@ -38,8 +38,13 @@ class _BaseResp(msgspec.Struct, gc=False):
     status_msg: str = ""
 
 
+class _Ended(msgspec.Struct, gc=False):
+    stop_reason: str | None = None
+
+
 class SeenEvent(msgspec.Struct, gc=False):
     type: str = ""
+    delta: _Ended | None = None
     message: _Start | None = None
     content_block: _Opened | None = None
     usage: msgspec.Raw = _NOTHING
@@ -97,9 +102,10 @@ def read_event_slowly(data: bytes) -> SeenEvent | None:
         return None
     if not isinstance(found, dict):
         return None
-    message, opened = found.get("message"), found.get("content_block")
+    message, opened, delta = found.get("message"), found.get("content_block"), found.get("delta")
     return SeenEvent(
         _text(found, "type"),
+        _Ended(_text(delta, "stop_reason") or None) if isinstance(delta, dict) else None,
         _Start(_text(message, "model") or None, _raw(message.get("usage"))) if isinstance(message, dict) else None,
         _Opened(_text(opened, "type"), _text(opened, "text")) if isinstance(opened, dict) else None,
         _raw(found.get("usage")),

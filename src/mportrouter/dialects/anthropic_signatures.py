@@ -35,7 +35,7 @@ class EventWrapper:
         if pending or not data.endswith(b"\n\n"):
             begin = max(0, len(pending) - 2)
             pending += data
-            end = _boundary(pending, begin)
+            end = boundary(pending, begin)
             if end < 0:
                 if len(pending) <= EVENT_LIMIT:
                     return b""
@@ -129,7 +129,7 @@ def _value(block: bytes, spans: Mapping[str, splice.Member], name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _boundary(pending: bytearray, begin: int) -> int:
+def boundary(pending: bytearray, begin: int = 0) -> int:
     """One past the last blank line, or -1. A blank line is two line ends in a row, of whichever kinds."""
     end = max(pending.rfind(b"\n\n", begin), pending.rfind(b"\r\r", begin), pending.rfind(b"\n\r", begin))
     if end < 0:

@@ -18,13 +18,14 @@ from ..usage import estimate, merge
 from .anthropic_coded import CodedReader, OpaqueReader, PlainReader
 from .anthropic_seen import (
     REFUSED,
+    SeenEvent,
     decode_delta,
     decode_event,
     garbage,
     read_event_slowly,
     trouble_in,
 )
-from .anthropic_signatures import EventWrapper
+from .anthropic_signatures import EventWrapper, boundary
 from .anthropic_whole import MessageReader
 
 HOLD, CONTENT, ERROR = "hold", "content", "error"
@@ -43,6 +44,9 @@ _DELTA_FRAME = 81
 _RAW_LIMIT = 256 * 1024
 
 _DELTA = b'{"type":"content_block_delta","index":'
+_MESSAGE_STOP = sse.event("message_stop", b'{"type":"message_stop"}')
+#: Names of events after which an answer has not stopped yet, whatever it said before.
+_MORE = frozenset({b"content_block_start", b"content_block_delta"})
 _CONTENT_EVENTS = frozenset({"content_block_delta", "message_delta", "message_stop"})
 #: Names of events in which nothing is that has to be read after commit.
 _PASSING = frozenset({b"content_block_delta", b"content_block_start", b"content_block_stop", b"ping"})
@@ -82,6 +86,7 @@ class EventReader:
         "_needle",
         "_raw",
         "_received",
+        "_stopped",
         "_tail",
         "_usage",
         "state",
@@ -107,6 +112,7 @@ class EventReader:
         self._usage: Usage | None = None
         self._model: str | None = None
         self._complete = False
+        self._stopped = False  # a ``message_delta`` said why the answer stops, and no content came after it
         self._error: Verdict | None = None
 
     def feed(self, data: bytes) -> bytes:
@@ -120,19 +126,30 @@ class EventReader:
         return data
 
     def finish(self) -> tuple[bytes, Ending]:
+        """
+        See :meth:`mportrouter.interfaces.IAnswerReader.finish`.
+
+        A stream that said why it stops and lacks only ``message_stop`` is whole; the missing event is given back.
+        """
+        gap: bytes | None = None
         if self.state is HOLD:
             event = self._framer.finish()
             if event is not None:
                 self._framed = True
                 self._look_at(event)
+                gap = b"\n\n"
             if self.state is HOLD:
                 self._fail(self._why_nothing_came())
         elif self.state is CONTENT:
-            self._read_tail()
-        usage = self._usage
+            gap = self._read_tail()
+        usage, rest = self._usage, b""
         if self.state is CONTENT and not self._complete:
-            usage = estimate(usage, self._payload())
-        return b"", Ending(self._complete and self._error is None, usage, self._error or self.verdict, self._model)
+            if self._stopped and gap is not None and self._error is None:
+                self._complete = True
+                rest = gap + _MESSAGE_STOP
+            else:
+                usage = estimate(usage, self._payload())
+        return rest, Ending(self._complete and self._error is None, usage, self._error or self.verdict, self._model)
 
     # ------------------------------------------------------------------------------------------- before commit
 
@@ -179,7 +196,7 @@ class EventReader:
         kind = seen.type or event.name.decode("latin-1")
         if kind in _CONTENT_EVENTS:
             if kind == "message_delta":
-                self._usage = merge(self._usage, seen.usage)
+                self._end_with(seen)
             elif kind == "message_stop":
                 self._complete = True
             self.state = CONTENT
@@ -242,16 +259,21 @@ class EventReader:
             found = tail.rfind(needle, 0, found) if last else tail.find(needle, found + 1)
         return -1 if found == 0 and self._cut else found
 
-    def _read_tail(self) -> None:
+    def _read_tail(self) -> bytes | None:
+        """:returns: what is missing at the end of the last event, ``None`` where half an event stands there."""
         start = self._find_last_event()
         framer = sse.Framer(_FRAME_LIMIT)
         framer.feed(self._tail[start:] if start > 0 else self._tail)
         while (event := framer.next()) is not None:
             if event.name not in _PASSING:
                 self._absorb(event.data)
+            elif event.name in _MORE:
+                self._stopped = False
         last = framer.finish()
         if last is not None:
             self._absorb(last.data)
+            return b"\n\n"
+        return None if self._tail[max(0, boundary(self._tail)) :].strip() else b""
 
     def _absorb(self, data: bytes) -> None:
         """One of the last events."""
@@ -264,11 +286,19 @@ class EventReader:
             seen = found
         kind = seen.type
         if kind == "message_delta":
-            self._usage = merge(self._usage, seen.usage)
+            self._end_with(seen)
         elif kind == "message_stop":
             self._complete = True
+        elif kind.encode() in _MORE:
+            self._stopped = False
         elif kind not in _CONTENT_EVENTS and not self._complete and (trouble := trouble_in(kind, seen)) is not None:
             self._error = trouble
+
+    def _end_with(self, seen: SeenEvent) -> None:
+        """What a ``message_delta`` tells."""
+        self._usage = merge(self._usage, seen.usage)
+        if seen.delta is not None and seen.delta.stop_reason:
+            self._stopped = True
 
     def _payload(self) -> int:
         """Bytes of text, thinking and arguments since commit: their share in the tail, applied to all that came."""
@@ -318,4 +348,5 @@ class WrappingReader:
         rest = self._wrapper.finish()
         if rest:
             self._inner.feed(rest)
-        return rest, self._inner.finish()[1]
+        end, ending = self._inner.finish()
+        return rest + end, ending

@@ -28,6 +28,7 @@ from .answers import (
     bytewise,
     delta,
     encode,
+    event,
     read,
     signature,
 )
@@ -87,6 +88,20 @@ class CodedTests(SynchronousTestCase):
         for piece in (HEAD, delta("a"), signature("x"), delta("b")):
             out = decoder.decompress(reading.feed(coder.compress(piece) + coder.flush(zlib.Z_SYNC_FLUSH)))
             self.assertTrue(out.endswith(b"\n\n"))
+
+    def test_no_last_event(self) -> None:
+        """Without message_stop a whole coded stream counts as whole; it is only added where the bytes are coded anew."""
+        stop = event("message_stop")
+        stream = SIGNED.removesuffix(stop)
+        for encoding, coded in self.codings(stream):
+            outcome = read(coded, encoding=encoding)
+            self.assertEqual((outcome.body, outcome.ending), (coded, Ending(True, USAGE, None, "claude-x")))
+            outcome = read(coded, encoding=encoding, target=MINIMAX)
+            self.assertEqual(zlib.decompress(outcome.body, 47), wrapped(stream) + stop)
+            self.assertEqual(outcome.ending, Ending(True, USAGE, None, "claude-x"))
+        coder = zlib.compressobj(6, zlib.DEFLATED, 31)
+        outcome = read(coder.compress(stream) + coder.flush(zlib.Z_SYNC_FLUSH), encoding=b"gzip")
+        self.assertFalse(outcome.ending.complete)
 
     def test_damaged(self) -> None:
         """Bytes that cannot be decompressed are garbage before content, and an unfinished end after it."""

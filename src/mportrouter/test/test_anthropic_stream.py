@@ -279,6 +279,48 @@ class EndTests(SynchronousTestCase):
                 assert ending.usage is not None
                 self.assertTrue(ending.usage.estimated)
 
+    def test_no_last_event(self) -> None:
+        """A stream that said why it stops and lacks only message_stop is whole, and gets it."""
+        stop = event("message_stop")
+        for count in (1, 1000):
+            whole = HEAD + delta("word") * count + STOP + END
+            for end in (b"\n", b"\r\n", b"\r"):
+                stream = whole.removesuffix(stop).replace(b"\n", end)
+                for target in (ANTHROPIC, MINIMAX):
+                    for pieces in ([stream], [stream[i : i + 61] for i in range(0, len(stream), 61)]):
+                        outcome = read(*pieces, target=target)
+                        self.assertEqual(outcome.body, stream + stop)
+                        self.assertEqual(outcome.ending, Ending(True, USAGE, None, "claude-x"))
+        bare = (START + END).removesuffix(stop)
+        self.assertEqual(read(bare, PING).ending, Ending(True, USAGE, None, "claude-x"))
+        self.assertEqual(read(bare, PING).body, bare + PING + stop)
+
+    def test_no_last_event_unfinished(self) -> None:
+        """The event before it is ended first, where that is missing too; half an event is a cut."""
+        stop = event("message_stop")
+        for whole in (WHOLE, START + END):
+            for target in (ANTHROPIC, MINIMAX):
+                for end in (b"\n", b"\r\n", b"\r"):
+                    stream = whole.removesuffix(stop).rstrip(b"\n").replace(b"\n", end)
+                    for given in (stream, stream + end):
+                        outcome = read(given, target=target)
+                        self.assertEqual(outcome.body, given + b"\n\n" + stop)
+                        self.assertEqual(outcome.ending, Ending(True, USAGE, None, "claude-x"))
+        for half in (stop[:9], stop[:20], stop[:30], b"event: content_block_delta\ndata: {"):
+            outcome = read(WHOLE.removesuffix(stop) + half)
+            self.assertFalse(outcome.ending.complete, half)
+            self.assertNotIn(b'{"type":"message_stop"}', outcome.body)
+
+    def test_no_last_event_and_no_end(self) -> None:
+        """Without a reason to stop, or with content or an error after it, a stream without its last event is a cut."""
+        delta_ = event("message_delta", delta={"stop_reason": None}, usage={"output_tokens": 7})
+        last = END.removesuffix(event("message_stop"))
+        nameless = delta("more").partition(b"\n")[2]
+        for stream in (delta_, last + delta("more"), last + nameless, last + TEXT_OPEN, last + ERROR, STOP):
+            outcome = read(HEAD, delta("x"), stream)
+            self.assertEqual(outcome.body, HEAD + delta("x") + stream)
+            self.assertFalse(outcome.ending.complete, stream)
+
     def test_after_the_end(self) -> None:
         """What follows message_stop is ignored."""
         self.assertEqual(read(WHOLE, b"garbage\n\n", ERROR, PING).ending, Ending(True, USAGE, None, "claude-x"))

@@ -61,6 +61,14 @@ class Streams(SynchronousTestCase):
         self.assertIn(b"event: error", relayed.content)
         self.assertEqual(relayed.record.outcome, "cut")
 
+    def test_no_terminal_event(self) -> None:
+        """A stream that said why it stops and lacks only its last event is ended for it; nobody is to blame."""
+        for last in (End(), broken(Kind.CUT, "reset"), Wait(99)):
+            limits = Timeouts(head=3.0, first_content=5.0, idle=6.0)
+            relayed = Relayed({"a": [stream(*EVENTS[:-1], last)]}, streamed=True, timeouts=limits).run(10)
+            self.assertEqual(relayed.content, b"".join(EVENTS))
+            self.assertEqual((relayed.record.outcome, relayed.record.failed), ("ok", []))
+
     def test_cut_blames_the_upstream(self) -> None:
         """A cut after commit still counts at the circuit."""
         relayed = Relayed({"a": [stream(*EVENTS[:5], broken(Kind.CUT, "reset"))]}, streamed=True).run()
