@@ -44,7 +44,9 @@ FLOORS: tuple[dict[str, tuple[str, ...]], ...] = (
         "demo rules": ("demo_rules", "demo_script", "demo_faults"),
         "dialects.anthropic": ("dialects.anthropic*",),
         "envelope": ("envelope",),
+        "fields": ("fields",),
         "logtext": ("logtext",),
+        "money": ("money",),
         "patience": ("patience",),
         "pricing": ("pricing",),
         "routing": ("routing.*",),
@@ -108,6 +110,7 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("records", "errors"): "a failed attempt is kept with its verdict",
     # floor 1
     ("canned", "demo rules"): "canned answers are the stand-ins' answers",
+    ("commands", "money"): "answers show what was spent",
     ("config", "catalog"): "rows of the catalogue are the defaults of upstreams",
     ("config", "pricing"): "price overrides are checked against the columns that a price row has",
     ("config", "demo rules"): "faults of the stand-ins are checked before the start",
@@ -116,6 +119,7 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("dialects.anthropic", "sse"): "a stream is cut into events",
     ("dialects.anthropic", "usage"): "the dialect knows which events carry the numbers",
     ("dialects.anthropic", "verdicts"): "an error inside an answer is judged as one in its status",
+    ("routing", "money"): "a refusal names the ceiling",
     ("verdicts", "advice"): "an error answer tells when to come again",
     # floor 2
     ("admin", "state"): "the socket's place in the state directory",

@@ -27,6 +27,7 @@ from twisted.python.failure import Failure
 from twisted.web.client import Agent
 from twisted.web.http_headers import Headers
 
+from .money import dollars
 from .settings import AlertSettings
 from .verdicts import clean
 
@@ -118,7 +119,7 @@ class Alerts(Service):
         :param spent: US dollars.
         :param ceiling: US dollars an hour.
         """
-        detail = f"${spent:.2f} spent in the last hour, the ceiling is ${ceiling:.2f}"
+        detail = f"{dollars(spent)} spent in the last hour, the ceiling is {dollars(ceiling)}"
         try:
             self._tell("cost_ceiling", "cost_ceiling_reached", "", "cost ceiling reached", detail)
         except Exception:  # noqa: BLE001 - as above

@@ -20,6 +20,7 @@ from typing import Any
 import attrs
 
 from .interfaces import IConsole
+from .money import dollars
 
 #: Lines of log that ``logs`` shows where no number is given, and at most.
 LOGS_DEFAULT = 20
@@ -297,18 +298,6 @@ def duration(seconds: float) -> str:
     if minutes:
         return f"{minutes}m {whole % 60}s"
     return f"{whole}s"
-
-
-def dollars(amount: float) -> str:
-    """
-    ``$18.72``, ``$1,204.00``; below ten cents with as many places as it takes to show something: ``$0.0042``.
-
-    :param amount: US dollars.
-    """
-    sign = "-" if amount < 0 else ""
-    amount = abs(amount)
-    places = 2 if amount >= 0.095 or amount < 5e-7 else 4 if amount >= 5e-4 else 6
-    return f"{sign}${amount:,.{places}f}"
 
 
 def percent(share: float | None) -> str:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from .commands import CommandError, dollars, invalid_mode, locked_port, status_block
+from .commands import CommandError, invalid_mode, locked_port, status_block
 from .errors import ConfigError
 from .interfaces import IConsole
+from .money import dollars
 from .ports import PortService
 from .settings import PortSettings
 from .upstream import Upstream

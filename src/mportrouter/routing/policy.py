@@ -8,6 +8,7 @@ from decimal import Decimal
 import attrs
 
 from ..errors import Kind, RouterError
+from ..money import dollars
 from ..settings import ModeSettings
 from .plans import Attempt, Facts, Plan, UpstreamView
 from .strategies import STRATEGIES
@@ -51,7 +52,7 @@ def plan(
         allowed = [view for view in usable if view.provider != _CAPPED]
         capped = [f"cost ceiling reached: without {view.id}" for view in usable if view.provider == _CAPPED]
         if not allowed or (mode.strategy == "only" and allowed[0] is not usable[0]):
-            amount = f" of ${ceiling:.2f} an hour" if ceiling is not None else " an hour"
+            amount = f" of {dollars(float(ceiling))} an hour" if ceiling is not None else " an hour"
             return _refused(
                 Kind.BUDGET,
                 f"The cost ceiling{amount} is reached, and mode {mode.name} has no upstream that it does not stop. "

@@ -113,6 +113,11 @@ class AlertsTests(SynchronousTestCase):
         )
         self.assertEqual(self.client.posts[-1]["detail"], "$10.50 spent in the last hour, the ceiling is $10.00")
 
+    def test_small_cost_ceiling(self) -> None:
+        """A ceiling below a cent is named as it is."""
+        self.alerts.cost_ceiling(0.0031, 0.002)
+        self.assertEqual(self.client.posts[-1]["detail"], "$0.0031 spent in the last hour, the ceiling is $0.0020")
+
     def test_no_webhook(self) -> None:
         """Without a webhook nothing happens."""
         self.make(webhook=None)

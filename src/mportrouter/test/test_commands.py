@@ -14,7 +14,6 @@ from ..commands import (
     Command,
     CommandError,
     aligned,
-    dollars,
     duration,
     execute,
     health_word,
@@ -344,13 +343,9 @@ class RenderTests(SynchronousTestCase):
             self.assertIn(f"/router {word}", text)
 
     def test_numbers(self) -> None:
-        """Durations, money and shares read as in the published examples."""
+        """Durations and shares read as in the published examples."""
         self.assertEqual(
             [duration(s) for s in (-1, 12.9, 185, 9240, 87300)], ["0s", "12s", "3m 5s", "2h 34m", "24h 15m"]
-        )
-        self.assertEqual(
-            [dollars(d) for d in (0, 18.72, 1204, 0.1, 0.0042, 0.000031, -0.5)],
-            ["$0.00", "$18.72", "$1,204.00", "$0.10", "$0.0042", "$0.000031", "-$0.50"],
         )
         self.assertEqual([percent(None), percent(67.26)], ["0.0%", "67.3%"])
         self.assertEqual([health_word("up", 23.4), health_word("down", None)], ["ok (23ms)", "down"])

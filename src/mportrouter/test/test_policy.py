@@ -75,6 +75,12 @@ class PolicyTests(SynchronousTestCase):
             self.assertIn("$10.00", made.refusal.message)
             self.assertIsNotNone(made.refusal.retry_after)
 
+    def test_small_ceiling(self) -> None:
+        """A ceiling below a cent is named as it is, not as nothing."""
+        made = plan(ONLY, FACTS, [CLAUDE], True, Decimal("0.002"))
+        assert made.refusal is not None
+        self.assertIn("$0.0020 an hour", made.refusal.message)
+
     def test_over_budget_of_others(self) -> None:
         """The ceiling does not stop a mode that never asks Anthropic."""
         made = plan(ModeSettings("minimax", "only", ("minimax",)), FACTS, [MINIMAX], True)
