@@ -123,17 +123,36 @@ class Pool:
         :param target: path and query, as they go onto the wire.
         :raises ValueError: a method, target or field that cannot be sent as it is (a line break in a value …).
         """
+        head = self.head(method, target, headers)
+        if body or method in _WITH_BODY:
+            head = b"%bcontent-length: %d\r\n\r\n" % (head, len(body))
+        else:
+            head += b"\r\n"
+        return self._send(Call(self, sink, head, body, method == b"HEAD"))
+
+    def head(self, method: bytes, target: bytes, headers: Headers) -> bytes:
+        """
+        What a request begins with, up to its length: for :meth:`post`.
+
+        :raises ValueError: as :meth:`request`.
+        """
         fields = b"".join([b"%b: %b\r\n" % field for field in headers])
         count = len(headers)
         if fields.count(b"\n") != count or fields.count(b"\r") != count or b"\0" in fields:
             raise ValueError("a line break or NUL in a header field")
         if _TARGET(target) is None or _METHOD(method) is None:
             raise ValueError(f"not a request line: {method!r} {target!r}")
-        if body or method in _WITH_BODY:
-            head = b"%b %b%b%bcontent-length: %d\r\n\r\n" % (method, target, self._line, fields, len(body))
-        else:
-            head = b"%b %b%b%b\r\n" % (method, target, self._line, fields)
-        call = Call(self, sink, head, body, method == b"HEAD")
+        return b"%b %b%b%b" % (method, target, self._line, fields)
+
+    def post(self, head: bytes, body: bytes, sink: IResponseSink) -> Call:
+        """
+        :meth:`request` for a ``POST`` whose fields have been put together before.
+
+        :param head: what :meth:`head` gave.
+        """
+        return self._send(Call(self, sink, b"%bcontent-length: %d\r\n\r\n" % (head, len(body)), body, False))
+
+    def _send(self, call: Call) -> Call:
         self.in_flight += 1
         idle = self._idle
         while idle:

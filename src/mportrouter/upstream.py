@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from . import __version__
 from .connection import Call, CallFailed
 from .errors import Kind, Verdict
+from .fields import memo_of
 from .interfaces import Headers, IResponseSink
 from .opening import Origin
 from .pool import Pool
@@ -203,9 +204,17 @@ class Upstream:
 
         :raises ValueError: a field or path that cannot be sent as it is.
         """
-        return self.pool.request(
-            method, self.target_for(path, query), self.headers_for(client_headers), body, sink
-        )
+        memo = memo_of(client_headers)
+        if memo is None or method != b"POST":
+            target = self.target_for(path, query)
+            return self.pool.request(method, target, self.headers_for(client_headers), body, sink)
+        # The same head of a client gives the same head here; its own path and query are part of it.
+        key = (self, path)
+        begun: bytes | None = memo.get(key)
+        if begun is None:
+            target = self.target_for(path, query)
+            begun = memo[key] = self.pool.head(method, target, self.headers_for(client_headers))
+        return self.pool.post(begun, body, sink)
 
     # ------------------------------------------------------------------------------------------- beside the data path
 

@@ -14,6 +14,7 @@ from typing import Any
 import httptools
 
 from ..errors import Kind, RouterError
+from ..fields import Fields
 
 _END = b"\r\n\r\n"
 
@@ -57,12 +58,12 @@ class HeadReader:
     :ivar target: origin-form (or ``*``); an absolute-form target is reduced to it.
     :ivar path: the target up to the first ``?``; ``query`` what follows it. Nothing is unquoted.
     :ivar version: ``(1, 1)`` or ``(1, 0)``.
-    :ivar headers: names in lower case, values stripped.
+    :ivar headers: names in lower case, values stripped; another list for each head.
     :ivar length: bytes of a sized body, 0 for none.
     :ivar chunked: a chunked body follows.
     :ivar keep_alive: the client wants to go on with this connection.
     :ivar expects: the client waits for ``100 Continue``.
-    :ivar begun: at least one byte of a head is there.
+    :ivar begun: at least one byte of a head is there; never set by one that is the remembered one again.
 
     :param limit: bytes that a head may have.
     """
@@ -110,7 +111,7 @@ class HeadReader:
         self._limit = limit
         self._before = b""
         self._after = b""
-        self._last: list[tuple[bytes, bytes]] = []
+        self._last = Fields()
         self._last_index = -1
         self.reset()
 
@@ -119,7 +120,8 @@ class HeadReader:
         # A parser that was fed the head of a sized body waits for the body; that is never shown to it, so each head has
         # its own parser.
         self._parser: Any = None
-        self.headers: list[tuple[bytes, bytes]] = []
+        self.headers = Fields()
+        self.headers.memo = {}
         self._url = b""
         self._complete = False
         self._line = b""
@@ -153,6 +155,10 @@ class HeadReader:
         :raises RouterError: with status 400, 405, 417, 431, 501 or 505.
         """
         if not self.begun:
+            if self._before and not self._lead:
+                rest = self._recall(data)
+                if rest is not None:
+                    return rest
             if self._lead or data[0] in b"\r\n":
                 data = self._skip_blank(self._lead + data)
                 if not data:
@@ -164,10 +170,10 @@ class HeadReader:
         found = end + len(tail) >= 0
         piece = data[: end + 4] if found else data
         if self._parser is None:
-            if found and self._recall(piece):
-                return data[end + 4 :]
             # From here on the attributes are another head's.
             self._before = b""
+            self.headers = Fields()
+            self.headers.memo = {}
             self._parser = httptools.HttpRequestParser(self)
         self._size += len(piece)
         if self._size > self._limit:
@@ -203,25 +209,32 @@ class HeadReader:
         else:
             self._before, self._after = piece, b""
             self._last_index = -1
-        self._last = self.headers.copy()
+        self._last = Fields(self.headers)
+        self._last.memo = self.headers.memo
 
-    def _recall(self, piece: bytes) -> bool:
-        """:returns: whether ``piece`` is the remembered head but for its length; then the attributes hold it."""
-        before, after = self._before, self._after
-        if not before or not piece.startswith(before) or not piece.endswith(after):
-            return False
-        index = self._last_index
-        digits = piece[len(before) : len(piece) - len(after)]
-        if index < 0:
-            if len(piece) != len(before):
-                return False
-        elif not digits.isdigit() or len(digits) > 18 or len(piece) > self._limit:
-            return False
-        headers = self.headers = self._last.copy()
+    def _recall(self, data: bytes) -> bytes | None:
+        """:returns: what follows a head that is the remembered one but for its length; the attributes hold it then."""
+        before = self._before
+        if not data.startswith(before):
+            return None
+        last, index = self._last, self._last_index
+        start = end = len(before)
+        digits = b""
+        if index >= 0:
+            # White space behind the digits makes them none, and the head one for the parser.
+            digits, after = data[start : data.find(b"\r", start, start + 19)], self._after
+            end = start + len(digits)
+            if not digits.isdigit() or len(digits) > 18 or not data.startswith(after, end):
+                return None
+            end += len(after)
+            if end > self._limit:
+                return None
+        headers = self.headers = Fields(last)
+        headers.memo = last.memo
         if index >= 0:
             headers[index] = (b"content-length", digits)
             self.length = int(digits)
-        return True
+        return data[end:]
 
     def _skip_blank(self, data: bytes) -> bytes:
         self._lead = b""
@@ -313,7 +326,7 @@ class HeadReader:
             if b"host" in self._fields:
                 # RFC 9112 §3.2.2: the target's authority counts, the field is ignored.
                 self._fields[b"host"] = absolute[1]
-                self.headers = [(n, absolute[1] if n == b"host" else v) for n, v in self.headers]
+                self.headers[:] = [(n, absolute[1] if n == b"host" else v) for n, v in self.headers]
         if b"#" in target:
             raise bad("The request target has a fragment.")
         self.target = target

@@ -203,7 +203,8 @@ class HTTPChannel(Protocol):
         elif length > len(rest):
             self._body = SizedReader(length)
         else:
-            reader.reset()
+            if reader.begun:
+                reader.reset()
             if length:
                 request.body = rest[:length]
                 rest = rest[length:]

@@ -29,7 +29,8 @@ class Request:
     :ivar method: as it came.
     :ivar target: origin-form; ``path`` up to its first ``?``, ``query`` behind it. Nothing is unquoted.
     :ivar version: ``(1, 1)`` or ``(1, 0)``.
-    :ivar headers: in order, names in lower case, values stripped. A list of its own.
+    :ivar headers: in order, names in lower case, values stripped (a :class:`~mportrouter.fields.Fields`). A list of its
+        own.
     :ivar body: the whole body.
     :ivar received: seconds on the reactor's clock when the request was complete.
     :ivar channel: the connection it came on.
@@ -69,7 +70,7 @@ class Request:
         self.path = reader.path
         self.query = reader.query
         self.version = reader.version
-        self.headers = reader.headers
+        self.headers: list[tuple[bytes, bytes]] = reader.headers
         self.body = b""
         self.received = 0.0
         self.channel = channel
