@@ -52,7 +52,7 @@ class Refusal:
     """
     Why no attempt is allowed now.
 
-    :param reason: for log and error message.
+    :param reason: for log and error message; whoever tells it names the upstream.
     :param retry_after: seconds until it is worth asking again.
     :param kind: what keeps it shut: RATE, AUTH, MONEY, or UNAVAILABLE for an open circuit.
     """
@@ -154,13 +154,13 @@ class Breaker:
         if rest is not None:
             until, kind = rest
             words = "rate limited" if kind is Kind.RATE else "not allowed to this key"
-            return Refusal(f"{self.upstream_id}: {model or 'it'} is {words}{self._because()}", until - now, kind)
+            return Refusal(f"{model or 'it'} is {words}{self._because()}", until - now, kind)
         if core.state == "open":
             if now < core.until:
-                return Refusal(f"{self.upstream_id}: circuit open{self._because()}", core.until - now, self._cause)
+                return Refusal(f"circuit open{self._because()}", core.until - now, self._cause)
             self._tell(self._circuit.wait_over(), "one request will try it")
         if core.state == "half-open" and not self._circuit.begin_trial(now):
-            return Refusal(f"{self.upstream_id}: a trial request is under way", _TRIAL_WAIT, Kind.UNAVAILABLE)
+            return Refusal("a trial request is under way", _TRIAL_WAIT, Kind.UNAVAILABLE)
         return Permit(self, model, core.generation)
 
     def rank(self, model: str) -> int:

@@ -19,11 +19,12 @@ class CircuitOpen(Exception):
     """
     No call was made: the circuit is open, or the model rests.
 
+    :param upstream_id: whose circuit it is.
     :param refusal: why, and for how long.
     """
 
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__(refusal.reason)
+    def __init__(self, upstream_id: str, refusal: Refusal) -> None:
+        super().__init__(f"{upstream_id}: {refusal.reason}")
         self.refusal = refusal
 
     @property
@@ -83,7 +84,7 @@ class CircuitBreaker(Breaker):
         """
         permit = self.permit(model)
         if isinstance(permit, Refusal):
-            return fail(CircuitOpen(permit))
+            return fail(CircuitOpen(self.upstream_id, permit))
         granted = permit
         inner: Deferred[Any]
 

@@ -90,7 +90,7 @@ class CodedTests(SynchronousTestCase):
             self.assertTrue(out.endswith(b"\n\n"))
 
     def test_no_last_event(self) -> None:
-        """Without message_stop a whole coded stream counts as whole; it is only added where the bytes are coded anew."""
+        """A whole coded stream without message_stop counts as whole; it is added where the bytes are coded anew."""
         stop = event("message_stop")
         stream = SIGNED.removesuffix(stop)
         for encoding, coded in self.codings(stream):

@@ -302,9 +302,9 @@ class EndTests(SynchronousTestCase):
             for target in (ANTHROPIC, MINIMAX):
                 for end in (b"\n", b"\r\n", b"\r"):
                     stream = whole.removesuffix(stop).rstrip(b"\n").replace(b"\n", end)
-                    for given in (stream, stream + end):
-                        outcome = read(given, target=target)
-                        self.assertEqual(outcome.body, given + b"\n\n" + stop)
+                    for sent in (stream, stream + end):
+                        outcome = read(sent, target=target)
+                        self.assertEqual(outcome.body, sent + b"\n\n" + stop)
                         self.assertEqual(outcome.ending, Ending(True, USAGE, None, "claude-x"))
         for half in (stop[:9], stop[:20], stop[:30], b"event: content_block_delta\ndata: {"):
             outcome = read(WHOLE.removesuffix(stop) + half)

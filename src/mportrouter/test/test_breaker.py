@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import attrs
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -13,6 +14,7 @@ from mportrouter.breaker import Breaker, Permit, Refusal
 from mportrouter.errors import Kind, Verdict
 from mportrouter.interfaces import IPermit
 from mportrouter.settings import BreakerSettings
+from mportrouter.verdicts import nobody_answered
 
 RESET = Verdict(Kind.NETWORK, "connection reset", retry_same=True)
 REFUSED = Verdict(Kind.NETWORK, "connection refused")
@@ -79,8 +81,26 @@ class BreakerTests(SynchronousTestCase):
         self.clock.advance(10)
         refusal = self.refusal(breaker)
         self.assertEqual((refusal.retry_after, refusal.kind), (20.0, Kind.UNAVAILABLE))
-        self.assertIn("connection reset", refusal.reason)
+        self.assertEqual(refusal.reason, "circuit open (connection reset)")
         self.assertEqual(breaker.retry_in("m"), 20.0)
+
+    def test_reasons(self) -> None:
+        """A reason does not name the upstream, which the client's error names once."""
+        for failures, wait, reason in (
+            ([attrs.evolve(RATE, retry_after=9.0)], 0, "m is rate limited (slow down)"),
+            ([RESET] * 5, 60, "a trial request is under way"),
+            ([NO_MONEY], 0, "circuit open (no credit)"),
+        ):
+            breaker = self.make()
+            self.fails(breaker, *failures)
+            self.clock.advance(wait)
+            if wait:
+                self.permit(breaker)
+            refusal = self.refusal(breaker)
+            self.assertEqual(refusal.reason, reason)
+            told = nobody_answered({breaker.upstream_id: Verdict(refusal.kind, refusal.reason)}).message
+            self.assertTrue(told.endswith(f": {breaker.upstream_id}: {reason}"), told)
+            self.assertEqual(told.count(f"{breaker.upstream_id}:"), 1, told)
 
     def test_success_resets(self) -> None:
         """Only failures in a row count."""

@@ -48,6 +48,7 @@ class RunTests(SynchronousTestCase):
         self.assertEqual(called, [])
         self.assertEqual(failure.value.refusal.retry_after, 30.0)
         self.assertIs(failure.value.verdict.kind, Kind.UNAVAILABLE)
+        self.assertEqual(str(failure.value), f"{self.breaker.upstream_id}: {failure.value.refusal.reason}")
 
     def test_recovers(self) -> None:
         """After the opening time one call goes through and closes it."""
