@@ -89,7 +89,8 @@ class ChatCommandTests(ModesTestCase):
 
     def test_formats(self) -> None:
         """A person gets text; ``--json`` and the header get JSON."""
-        self.assertIn("Router Status", self.said("/router status").text)
+        for words in ("/router status", "/Router STATUS"):
+            self.assertIn("Router Status", self.said(words).text)
         for value, headers in (("/router status --json", {}), ("/router status", {"x-mportrouter-format": "json"})):
             status = json.loads(self.said(value, headers=headers).text)
             for key in ("mode", "primary", "fallback", "uptime", "requests_total", "cost_savings", "health"):

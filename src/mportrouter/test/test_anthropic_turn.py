@@ -7,6 +7,8 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from ..commands import parse
+from ..dialects.anthropic import AnthropicDialect
 from ..dialects.anthropic_turn import RoutingText, last_user_text, might_hold_command, routing_text
 
 REMINDER = "<system-reminder>\nThe date is today.\nSay /router status.\n</system-reminder>"
@@ -43,6 +45,16 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual(last_user_text(body(user(text("/rr help")))), "/rr help")
         self.assertEqual(last_user_text(body(user("a"), {"role": "assistant", "content": "b"}, user("c"))), "c")
         self.assertEqual(last_user_text(b'{"messages":[{"role":"user","content":"\\/rr help"}]}'), "/rr help")
+
+    def test_letters(self) -> None:
+        """Capital letters make no difference on the way from the body to the command."""
+        dialect = AnthropicDialect()
+        for said in ("/Router STATUS", "/ROUTER Status --JSON", "/Rr status", "/router status"):
+            for raw in (body(user(said)), body(user(text(said))), body(user(said)).replace(b"/", b"\\/")):
+                self.assertTrue(dialect.might_hold_command(raw, dialect.look(raw)), said)
+                command = parse(dialect.last_user_text(raw) or "")
+                assert command is not None, said
+                self.assertEqual((command.word, command.json), ("status", said.endswith("JSON")))
 
     def test_several_blocks(self) -> None:
         """More words than the command stay with it, so that it is none."""
