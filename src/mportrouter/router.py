@@ -151,8 +151,9 @@ class Router(MultiService):
         return port
 
     def _remembered_mode(self, wanted: PortSettings, settings: Settings) -> str | None:
-        """The mode a dynamic port was last switched to, where it still means something and no flag says otherwise."""
-        if not wanted.dynamic or settings.origins.get(f"ports.{wanted.port}.mode", "").startswith(("flag", "env")):
+        """The mode a dynamic port was last switched to, where it still means something and nothing else was said now."""
+        origin = settings.origins.get(f"ports.{wanted.port}.mode", "")
+        if not wanted.dynamic or origin.startswith(("flag", "env", ".env")):
             return None
         name = self.state.port_mode(wanted.port)
         known = name is not None and name in settings.modes and not self.missing_keys(settings, name)

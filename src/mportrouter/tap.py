@@ -7,6 +7,7 @@ The ``twistd`` plugin: options, and the service that they make.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Mapping
@@ -80,7 +81,8 @@ class Source:
     """
     Where the settings are read from, at the start and at each reload.
 
-    Paths are made absolute at once: a daemon changes its directory.
+    Paths are made absolute at once: a daemon changes its directory. Which ``.env`` counts is decided at each reading: the
+    one beside the configuration file, or, while there is no file, the one of the directory of the start.
 
     :param options: the flags as given.
     :param environment: the process's environment.
@@ -90,8 +92,7 @@ class Source:
         given = options["config"]
         self._given = given is not None
         self._path = os.path.abspath(os.path.expanduser(given or DEFAULT_CONFIG))
-        here = os.path.dirname(self._path) if self._given or os.path.exists(self._path) else os.getcwd()
-        self._dotenv = os.path.join(here, ".env")
+        self._here = "" if self._given else os.getcwd()
         self._environment = environment
         self._flags = {
             name.replace("-", "_"): (value if value not in (0, None) else None)
@@ -106,20 +107,27 @@ class Source:
     def _text(self) -> str | None:
         if not self._given and not os.path.exists(self._path):
             return None
-        try:
-            with open(self._path, encoding="utf-8") as file:
-                return file.read()
-        except OSError as error:
-            raise ConfigError([f"{self._path}: {error.strerror}"]) from error
-        except UnicodeDecodeError as error:
-            raise ConfigError([f"{self._path}: not UTF-8 at byte {error.start}"]) from error
+        return _text_of(self._path)
 
     def _values(self) -> dict[str, str]:
-        if not os.path.isfile(self._dotenv):
+        beside = os.path.dirname(self._path) if self._given or os.path.exists(self._path) else self._here
+        path = os.path.join(beside, ".env")
+        if not os.path.isfile(path):
             return {}
         from dotenv import dotenv_values
 
-        return {name: value for name, value in dotenv_values(self._dotenv).items() if value is not None}
+        values = dotenv_values(stream=io.StringIO(_text_of(path)))
+        return {name: value for name, value in values.items() if value is not None}
+
+
+def _text_of(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except OSError as error:
+        raise ConfigError([f"{path}: {error.strerror}"]) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{path}: not UTF-8 at byte {error.start}"]) from error
 
 
 def read_or_exit(options: Mapping[str, Any]) -> Settings:

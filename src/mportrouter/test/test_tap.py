@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import io
 import os
 import sys
@@ -206,6 +207,30 @@ class SourceTests(TapTestCase):
         """Where there is no configuration file, ``.env`` is that of the working directory."""
         self.write("here/.env", "ANTHROPIC_API_KEY=a-key\nMINIMAX_API_KEY=m-key\nROUTER_PORT=9200\n")
         self.assertEqual(list(self.source(environment={}).read().ports), [9200])
+
+    def test_dotenv_unreadable(self) -> None:
+        """A ``.env`` that may not be read, or is no text, is a mistake that names it."""
+        path = self.write("here/.env", b"MINIMAX_API_KEY=caf\xe9\n")
+        self.assertMistake(self.source(), f"{path}: not UTF-8 at byte 19")
+        really = open
+
+        def refusing(name: Any, *arguments: Any, **options: Any) -> Any:
+            if name == path:
+                raise PermissionError(13, "Permission denied")
+            return really(name, *arguments, **options)
+
+        self.patch(builtins, "open", refusing)
+        self.assertMistake(self.source(), f"{path}: Permission denied")
+
+    def test_dotenv_folder(self) -> None:
+        """Which ``.env`` counts is decided at each reading: once there is a configuration file, the one beside it."""
+        self.write("here/.env", "ROUTER_LOG_LEVEL=warn\n")
+        self.write(".ai-router/.env", "ROUTER_LOG_LEVEL=error\n")
+        source = self.source()
+        os.chdir("/")
+        self.assertEqual(source.read().logs.level, "warn")
+        self.write(".ai-router/mportrouter.yaml", "ports: {9100: anthropic}\n")
+        self.assertEqual(source.read().logs.level, "error")
 
     def test_precedence(self) -> None:
         """Flag, environment, ``.env``, file, default: each wins over the next, and the origin tells which did."""
