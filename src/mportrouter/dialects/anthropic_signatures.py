@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from .. import envelope, splice
 from ..sse import EVENT_LIMIT
 
-_SIGNATURE = b'"signature"'
-_REDACTED = b'"redacted_thinking"'
+SIGNATURE = b'"signature"'
+REDACTED = b'"redacted_thinking"'
 
 
 class EventWrapper:
@@ -20,18 +20,19 @@ class EventWrapper:
 
     :param signer: the provider that signed.
     :param model: the model that thought.
+    :ivar pending: the beginning of an event whose rest has not come; the same object always.
     """
 
-    __slots__ = ("_model", "_pending", "_signer")
+    __slots__ = ("_model", "_signer", "pending")
 
     def __init__(self, signer: str, model: str) -> None:
         self._signer = signer
         self._model = model
-        self._pending = bytearray()
+        self.pending = bytearray()
 
     def feed(self, data: bytes) -> bytes:
         """:returns: the events that are whole by now; an unfinished one is kept back."""
-        pending = self._pending
+        pending = self.pending
         if pending or not data.endswith(b"\n\n"):
             begin = max(0, len(pending) - 2)
             pending += data
@@ -42,14 +43,14 @@ class EventWrapper:
                 end = len(pending)
             data = bytes(pending[:end])
             del pending[:end]
-        if _SIGNATURE in data or _REDACTED in data:
+        if data.rfind(SIGNATURE) >= 0 or data.rfind(REDACTED) >= 0:
             return self._edit(data)
         return data
 
     def finish(self) -> bytes:
         """The unfinished event where only its end is missing; half an event helps nobody, and may hold a signature."""
-        rest = bytes(self._pending)
-        self._pending.clear()
+        rest = bytes(self.pending)
+        self.pending.clear()
         if not rest.strip():
             return rest
         for line in rest.splitlines():
@@ -64,7 +65,7 @@ class EventWrapper:
     def _edit(self, data: bytes) -> bytes:
         # bytes.splitlines() cuts at LF, CRLF and CR only, which are the line ends of an event stream.
         return b"".join(
-            self._edit_line(line) if _SIGNATURE in line or _REDACTED in line else line
+            self._edit_line(line) if SIGNATURE in line or REDACTED in line else line
             for line in data.splitlines(keepends=True)
         )
 
@@ -94,7 +95,7 @@ class EventWrapper:
 
 def wrap_message(body: bytes, signer: str, model: str) -> bytes:
     """A whole JSON answer with its signatures in envelopes; the very object where there are none."""
-    if _SIGNATURE not in body and _REDACTED not in body:
+    if SIGNATURE not in body and REDACTED not in body:
         return body
     try:
         spans = splice.members(body)

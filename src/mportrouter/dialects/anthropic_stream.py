@@ -25,7 +25,7 @@ from .anthropic_seen import (
     read_event_slowly,
     trouble_in,
 )
-from .anthropic_signatures import EventWrapper, boundary
+from .anthropic_signatures import REDACTED, SIGNATURE, EventWrapper, boundary
 from .anthropic_whole import MessageReader
 
 HOLD, CONTENT, ERROR = "hold", "content", "error"
@@ -61,7 +61,7 @@ def reader(stream: bool, encoding: bytes, target: Target) -> IAnswerReader:
     elif signer == "anthropic":
         inner = EventReader()
     else:
-        inner = WrappingReader(EventReader(), EventWrapper(signer, target.model))
+        inner = WrappingReader(EventWrapper(signer, target.model))
     if not encoding:
         return inner
     if encoding in (b"gzip", b"x-gzip", b"deflate"):
@@ -169,7 +169,7 @@ class EventReader:
             self._fail(garbage(str(error)))
             return
         if self.state is CONTENT:
-            if b"event:message" in self._raw:
+            if self._raw.find(b"event:message", 0, _TAIL) >= 0:
                 self._needle = b"event:message_delta"
             self._raw = bytearray()
             self._first = len(event.data) if event is not None else 0
@@ -273,6 +273,8 @@ class EventReader:
         if last is not None:
             self._absorb(last.data)
             return b"\n\n"
+        if self._complete:
+            return b""
         return None if self._tail[max(0, boundary(self._tail)) :].strip() else b""
 
     def _absorb(self, data: bytes) -> None:
@@ -319,34 +321,37 @@ class EventReader:
 
 
 @implementer(IAnswerReader)
-class WrappingReader:
+class WrappingReader(EventReader):
     """Reads an event stream whose thinking signatures are wrapped before they are passed on."""
 
-    __slots__ = ("_inner", "_wrapper")
+    __slots__ = ("_pending", "_wrapper")
 
     rewrites = True
 
-    def __init__(self, inner: EventReader, wrapper: EventWrapper) -> None:
-        self._inner = inner
+    def __init__(self, wrapper: EventWrapper) -> None:
+        super().__init__()
         self._wrapper = wrapper
-
-    @property
-    def state(self) -> str:
-        return self._inner.state
-
-    @property
-    def verdict(self) -> Verdict | None:
-        return self._inner.verdict
+        self._pending = wrapper.pending
 
     def feed(self, data: bytes) -> bytes:
-        out = self._wrapper.feed(data)
-        if out:
-            self._inner.feed(out)
-        return out
+        # rfind() skips through text about four times as fast as find() does with these words.
+        if self._pending or data[-2:] != b"\n\n" or data.rfind(SIGNATURE) >= 0 or data.rfind(REDACTED) >= 0:
+            data = self._wrapper.feed(data)
+            if not data:
+                return data
+        # What EventReader.feed() does, without one more call for each read.
+        if self.state is CONTENT:
+            tail = self._tail
+            tail += data
+            if len(tail) > self._limit:
+                self._shorten()
+        elif self.state is HOLD:
+            self._gate(data)
+        return data
 
     def finish(self) -> tuple[bytes, Ending]:
         rest = self._wrapper.finish()
         if rest:
-            self._inner.feed(rest)
-        end, ending = self._inner.finish()
+            super().feed(rest)
+        end, ending = super().finish()
         return rest + end, ending
