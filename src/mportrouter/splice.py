@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -20,6 +20,8 @@ _NAME = re.compile(rb'[ \t\n\r]*("[^"\\]*(?:\\.[^"\\]*)*")[ \t\n\r]*:[ \t\n\r]*'
 _NEXT = re.compile(rb"[ \t\n\r]*([,}])")
 _GAP = re.compile(r"[ \t\n\r]*")
 
+_view: Callable[[msgspec.Raw], memoryview] = memoryview
+_length: Callable[[memoryview], int] = len
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 #: Numbers stay texts: no limit on their digits, and nobody reads them here.
@@ -44,6 +46,36 @@ class Member(NamedTuple):
     end: int
 
 
+def values(body: bytes) -> dict[str, msgspec.Raw] | None:
+    """
+    The values of a JSON object by name: the fast road to them, without where they stand.
+
+    :returns: ``None`` where :func:`members` has to be asked: for a text that is not compact, has escaped names or one
+        name twice, or is none that it takes either.
+    """
+    try:
+        found = _object(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    # A compact text with distinct, unescaped names is exactly as long as its parts, and nothing else is: every second
+    # occurrence of a name, every escape and every white space makes it longer.
+    names = "".join(found)
+    size = len(names) + sum(map(_length, map(_view, found.values()))) + 4 * len(found) + 1
+    return found if found and size == len(body) and names.isascii() else None
+
+
+def offsets(values: Mapping[str, msgspec.Raw]) -> dict[str, Member]:
+    """Where the members of a compact object stand, from its :func:`values`."""
+    found: dict[str, Member] = {}
+    position = 1
+    for name, raw in values.items():
+        value = position + (len(name) if name.isascii() else len(name.encode())) + 3
+        end = value + memoryview(raw).nbytes
+        found[name] = Member(position, value, end)
+        position = end + 1
+    return found
+
+
 def members(body: bytes) -> dict[str, Member]:
     """
     The members of a JSON object, in order.
@@ -59,17 +91,9 @@ def members(body: bytes) -> dict[str, Member]:
         return _members_slowly(body)
     except RecursionError:
         raise Malformed("the JSON text is nested too deep") from None
-    found: dict[str, Member] = {}
-    # A compact text with distinct, unescaped names is exactly as long as its parts, and nothing else is: every second
-    # occurrence of a name, every escape and every white space makes it longer. Then the offsets are sums.
-    position = 1
-    for name, raw in values.items():
-        size = len(name) if name.isascii() else len(name.encode())
-        value = position + size + 3
-        end = value + memoryview(raw).nbytes
-        found[name] = Member(position, value, end)
-        position = end + 1
-    if position == len(body) and values:
+    found = offsets(values)
+    # As in :func:`values`: no other text is as long as its parts.
+    if found and found[next(reversed(found))].end + 1 == len(body):
         return found
     return _walk(body, values)
 

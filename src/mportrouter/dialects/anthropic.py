@@ -13,6 +13,7 @@ from ..errors import Kind, RouterError
 from ..interfaces import IAnswerReader, IDialect, Look, Prepared, RoutingText, Target
 from . import anthropic_request
 from .anthropic_stream import reader
+from .anthropic_turn import NEAR
 
 #: What the dialect calls an error, where the status alone does not say it.
 _KINDS = {
@@ -75,9 +76,8 @@ class AnthropicDialect:
         return reader(stream, encoding, target)
 
     def might_hold_command(self, body: bytes, look: Look) -> bool:
-        spans = look.spans if isinstance(look, anthropic_request.AnthropicLook) else {}
-        messages = spans.get("messages")
-        return messages is not None and anthropic_request.might_hold_command(body, messages.value, messages.end)
+        messages = look.values.get("messages") if isinstance(look, anthropic_request.AnthropicLook) else None
+        return messages is not None and anthropic_request.might_hold_command(bytes(memoryview(messages)[-NEAR:]))
 
     def routing_text(self, body: bytes) -> RoutingText:
         return anthropic_request.routing_text(body)

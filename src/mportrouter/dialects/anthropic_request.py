@@ -83,7 +83,7 @@ class AnthropicLook(Look):
     A look that remembers where things are.
 
     :param body: the very bytes that were looked at.
-    :param spans: the members of the top level.
+    :param values: the members of the top level, JSON texts by name.
     :param marks: indexes of messages by what is special in them: ``system`` (that role), ``signed``, ``unsigned``,
         ``wrapped`` and ``redacted`` thinking, ``server`` (blocks of tools that the provider ran), ``image``,
         ``document``, ``search_result``.
@@ -91,9 +91,17 @@ class AnthropicLook(Look):
     """
 
     body: bytes = attrs.field(default=b"", repr=False)
-    spans: Mapping[str, splice.Member] = attrs.field(factory=dict, repr=False)
+    values: Mapping[str, msgspec.Raw | memoryview] = attrs.field(factory=dict, repr=False)
     marks: Mapping[str, list[int]] = attrs.field(factory=dict, repr=False)
     server_tools: bool = False
+    _spans: Mapping[str, splice.Member] | None = attrs.field(default=None, repr=False)
+
+    @property
+    def spans(self) -> Mapping[str, splice.Member]:
+        """Where the members stand: worked out when it is first wanted, which is when something must be edited."""
+        if self._spans is None:
+            self._spans = splice.members(self.body)
+        return self._spans
 
 
 def look(body: bytes) -> AnthropicLook:
@@ -102,53 +110,57 @@ def look(body: bytes) -> AnthropicLook:
 
     :raises RouterError: ``BAD_REQUEST``.
     """
+    spans: Mapping[str, splice.Member] | None = None
+    values: Mapping[str, msgspec.Raw | memoryview] | None = splice.values(body)
     try:
-        spans = splice.members(body)
+        if values is None:
+            spans = splice.members(body)
+            view = memoryview(body)
+            values = {name: view[member.value : member.end] for name, member in spans.items()}
         if not body.isascii():
             body.decode("utf-8")
     except splice.Malformed as error:
         raise RouterError(Kind.BAD_REQUEST, f"the request cannot be read: {error}") from None
     except UnicodeDecodeError as error:
         raise RouterError(Kind.BAD_REQUEST, f"the request cannot be read: not UTF-8 (byte {error.start})") from None
-    view = memoryview(body)
-    model = _model(view, spans.get("model"))
+    model = _model(values.get("model"))
     stream = False
-    if (member := spans.get("stream")) is not None:
-        value = body[member.value : member.end]
+    if (member := values.get("stream")) is not None:
+        value = bytes(member)
         if value == b"true":
             stream = True
         elif value not in (b"false", b"null"):
             raise RouterError(Kind.BAD_REQUEST, "`stream` must be true or false")
     max_output = None
-    if (member := spans.get("max_tokens")) is not None:
+    if (member := values.get("max_tokens")) is not None:
         try:
-            max_output = _integer(view[member.value : member.end])
+            max_output = _integer(member)
         except msgspec.DecodeError:
             pass  # the provider judges it
     needs: set[str] = set()
     marks: dict[str, list[int]] = {}
     server_tools = False
     try:
-        if (member := spans.get("messages")) is not None:
-            marks = _mark(view[member.value : member.end])
+        if (member := values.get("messages")) is not None:
+            marks = _mark(member)
             if marks:
                 needs.update(column for kind, column in _NEEDED_BLOCKS.items() if kind in marks)
-        if (member := spans.get("tools")) is not None:
-            server_tools = _offers_server_tools(view[member.value : member.end])
+        if (member := values.get("tools")) is not None:
+            server_tools = _offers_server_tools(member)
             if server_tools:
                 needs.add("server_tools")
-        if (member := spans.get("tool_choice")) is not None:
-            choice = _tool_choice(view[member.value : member.end])
+        if (member := values.get("tool_choice")) is not None:
+            choice = _tool_choice(member)
             if choice.type in ("any", "tool"):
                 needs.add("tool_choice_force")
             if choice.disable_parallel_tool_use:
                 needs.add("parallel_off")
-        if (member := spans.get("stop_sequences")) is not None:
-            value = body[member.value : member.end]
+        if (member := values.get("stop_sequences")) is not None:
+            value = bytes(member)
             if value != b"null" and value[1:-1].strip():
                 needs.add("stop_sequences")
-        if (member := spans.get("output_config")) is not None:
-            value = body[member.value : member.end]
+        if (member := values.get("output_config")) is not None:
+            value = bytes(member)
             if value.startswith(b"{") and b"format" in value:
                 inner = splice.members(value).get("format")
                 if inner is not None and value[inner.value : inner.end] != b"null":
@@ -156,15 +168,15 @@ def look(body: bytes) -> AnthropicLook:
     except splice.Malformed as error:
         raise RouterError(Kind.BAD_REQUEST, f"the request cannot be read: {error}") from None
     return AnthropicLook(
-        model, stream, frozenset(needs), max_output, len(body), body, spans, marks, server_tools
+        model, stream, frozenset(needs), max_output, len(body), body, values, marks, server_tools, spans
     )
 
 
-def _model(view: memoryview, member: splice.Member | None) -> str:
+def _model(member: msgspec.Raw | memoryview | None) -> str:
     if member is None:
         raise RouterError(Kind.BAD_REQUEST, "`model` is missing")
     try:
-        model = _string(view[member.value : member.end])
+        model = _string(member)
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise RouterError(Kind.BAD_REQUEST, "`model` must be a text") from None
     if not model.strip():
@@ -174,7 +186,7 @@ def _model(view: memoryview, member: splice.Member | None) -> str:
     return model
 
 
-def _mark(raw: memoryview) -> dict[str, list[int]]:
+def _mark(raw: msgspec.Raw | memoryview) -> dict[str, list[int]]:
     marks: dict[str, list[int]] = {}
     try:
         messages = _messages(raw)
@@ -252,7 +264,7 @@ def _mark_slowly(messages: Any) -> dict[str, list[int]]:
     return marks
 
 
-def _offers_server_tools(raw: memoryview) -> bool:
+def _offers_server_tools(raw: msgspec.Raw | memoryview) -> bool:
     try:
         kinds: list[Any] = [tool.type for tool in _tools(raw)]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -265,7 +277,7 @@ def _is_server_tool(kind: Any) -> bool:
     return isinstance(kind, str) and kind not in ("", "custom") and not kind.startswith(_CLIENT_RUN)
 
 
-def _tool_choice(raw: memoryview) -> _Choice:
+def _tool_choice(raw: msgspec.Raw | memoryview) -> _Choice:
     try:
         return _choice(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -278,35 +290,35 @@ def _tool_choice(raw: memoryview) -> _Choice:
 def prepare(body: bytes, look_: Look, target: Target) -> Prepared:
     """See :meth:`mportrouter.interfaces.IDialect.prepare`."""
     seen = look_ if isinstance(look_, AnthropicLook) and look_.body is body else look(body)
-    spans, capabilities = seen.spans, target.capabilities
+    values, capabilities = seen.values, target.capabilities
     replace: dict[str, bytes] = {}
     drop: dict[str, None] = {}
     dropped: dict[str, None] = {}
     if target.model != seen.model:
         replace["model"] = splice.dumps(target.model)
     for name in capabilities.strip_fields:
-        if name in spans and name not in ("model", "messages"):
+        if name in values and name not in ("model", "messages"):
             drop[name] = dropped[name] = None
     for name, fields in (
         ("thinking", capabilities.strip_thinking_fields),
         ("output_config", capabilities.strip_output_config_fields),
     ):
-        if fields and name in spans and name not in drop:
-            _strip(body, name, spans[name], fields, replace, drop, dropped)
-    if "tools" in spans and "tools" not in drop:
+        if fields and name in values and name not in drop:
+            _strip(body, name, seen.spans[name], fields, replace, drop, dropped)
+    if "tools" in values and "tools" not in drop:
         _edit_tools(seen, target, replace, drop, dropped)
-    if not capabilities.billing_header and "system" in spans and "system" not in drop:
-        _edit_system(body, spans["system"], replace, drop, dropped)
+    if not capabilities.billing_header and "system" in values and "system" not in drop:
+        _edit_system(body, seen.spans["system"], replace, drop, dropped)
     if seen.marks:
-        member = spans["messages"]
+        member = seen.spans["messages"]
         edited = anthropic_messages.edit(body[member.value : member.end], seen.marks, target, dropped)
         if edited is not None:
             replace["messages"] = edited
             if capabilities.thinking_signature == "anthropic":
-                anthropic_loop.pause_thinking(body, spans, target, replace, drop, dropped)
+                anthropic_loop.pause_thinking(body, seen.spans, target, replace, drop, dropped)
     if not replace and not drop:
         return Prepared(body)
-    return Prepared(splice.edit(body, replace, drop, spans), tuple(dropped))
+    return Prepared(splice.edit(body, replace, drop, seen.spans), tuple(dropped))
 
 
 def _strip(

@@ -17,7 +17,7 @@ from ..interfaces import RoutingText
 
 _LETTERS = re.compile(rb"/r(?:outer|r)", re.IGNORECASE)
 #: Bytes before the end of the messages in which the last one's command must stand.
-_NEAR = 64 * 1024
+NEAR = 64 * 1024
 _REMINDER = re.compile(r"<system-reminder>.*?</system-reminder>", re.DOTALL)
 _COMMAND = re.compile(r"<command-(name|message|args)>(.*?)</command-\1>", re.DOTALL)
 _NOTHING = msgspec.Raw(b"")
@@ -50,7 +50,9 @@ def might_hold_command(body: bytes, start: int = 0, end: int | None = None) -> b
     """
     if end is None:
         end = len(body)
-    return _LETTERS.search(body, max(start, end - _NEAR), end) is not None
+    # Most texts have no slash at all, and a single byte is found many times as fast.
+    slash = body.find(b"/", max(start, end - NEAR), end)
+    return slash >= 0 and _LETTERS.search(body, slash, end) is not None
 
 
 def last_user_text(body: bytes) -> str | None:

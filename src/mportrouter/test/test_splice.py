@@ -53,6 +53,34 @@ class MembersTests(SynchronousTestCase):
             self.assertTrue(body[member.start : member.value].startswith(b'"'))
             self.assertIn(b":", body[member.start : member.value])
 
+    @settings(deadline=None)
+    @given(_objects, _styles, st.booleans())
+    def test_values(self, value: dict[str, Any], style: dict[str, Any], ascii_only: bool) -> None:
+        """The fast road gives the same members or none; compact texts with plain ASCII names take it."""
+        body = _encode(value, style, ascii_only)
+        found = splice.values(body)
+        if found is not None:
+            self.assertEqual(splice.offsets(found), splice.members(body))
+            self.assertEqual({name: json.loads(bytes(raw)) for name, raw in found.items()}, value)
+        elif value and style == {"separators": (",", ":")}:
+            self.assertFalse(all(json.dumps(name) == f'"{name}"' for name in value) and not _surrogates(value))
+
+    def test_values_never_hide_a_second_name(self) -> None:
+        """A text with a name twice never takes the fast road, nor does one that is no object."""
+        for body in (
+            b'{"a":1,"a":1}',
+            b'{"a":1,"a":12345}',
+            b'{"a":12345,"a":1}',
+            b'{"a":1,"\\u0061":1}',
+            b'{"ab":1,"b":2,"ab":3}',
+            b"{}",
+            b"[1]",
+            b"",
+            b'{"a":' * 5000,
+            b'{"a":"\xff"}x',
+        ):
+            self.assertIs(splice.values(body), None, body[:40])
+
     def test_duplicates(self) -> None:
         """A name that stands twice is refused, however it is spelt and wherever its first occurrence hides."""
         for body in (
