@@ -25,7 +25,7 @@ from .analysis import Analyzer
 from .catalog import load as load_catalog
 from .circuit import CircuitBreaker
 from .console import Console
-from .errors import ConfigError
+from .errors import ConfigError, Kind
 from .health import HealthChecker
 from .ledger import Ledger
 from .logs import RouterLog
@@ -124,7 +124,8 @@ class Router(MultiService):
         """
         The runtime of ``settings``.
 
-        :param old: upstreams in force; one whose settings are the same goes on, with its connections and its circuit.
+        :param old: upstreams in force; one whose settings are the same goes on, with its connections and its circuit,
+            one that is reached in the same way begins with what its circuit has learnt.
         """
         upstreams = {}
         for id, wanted in settings.upstreams.items():
@@ -134,6 +135,8 @@ class Router(MultiService):
                 upstreams[id] = before
             else:
                 upstreams[id] = self._upstream(wanted, settings)
+                if before is not None:
+                    upstreams[id].circuit.restore(_still_known(before, wanted))
         return Runtime(settings, upstreams, PriceBook.load(settings.prices))
 
     def _upstream(self, wanted: UpstreamSettings, settings: Settings) -> Upstream:
@@ -151,7 +154,7 @@ class Router(MultiService):
         return port
 
     def _remembered_mode(self, wanted: PortSettings, settings: Settings) -> str | None:
-        """The mode a dynamic port was last switched to, where it still means something and nothing else was said now."""
+        """The mode a dynamic port was last switched to, where that means something and nothing else was said."""
         origin = settings.origins.get(f"ports.{wanted.port}.mode", "")
         if not wanted.dynamic or origin.startswith(("flag", "env", ".env")):
             return None
@@ -431,6 +434,20 @@ class Router(MultiService):
                 self.services.remove(broken)
                 self.namedServices.pop(broken.name, None)
             raise CannotStart(cannot_listen(error)) from error
+
+
+def _still_known(before: Upstream, wanted: UpstreamSettings) -> dict[str, Any]:
+    """What the circuit of ``before`` knows that holds under its new settings too, for :meth:`Breaker.restore`."""
+    had = before.settings
+    # A certificate that could not be verified is not told apart from other faults: a mended way is tried at once.
+    if any(getattr(had, name) != getattr(wanted, name) for name in ("provider", "base_url", "tls", "pins")):
+        return {}
+    known: dict[str, Any] = before.circuit.snapshot()
+    if any(getattr(had, name) != getattr(wanted, name) for name in ("api_key", "auth", "auth_style")):
+        account = (Kind.AUTH.value, Kind.MONEY.value)
+        known["open"] = known["open"] and known["cause"] not in account
+        known["rests"] = {model: rest for model, rest in known["rests"].items() if rest[1] not in account}
+    return known
 
 
 def cannot_listen(error: CannotListenError) -> str:
