@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from . import __version__
 from .connection import Call, CallFailed
@@ -54,8 +55,10 @@ _DROPPED_PREFIXES = (b"x-mportrouter-", b"proxy-")
 _CREDENTIALS = frozenset([b"x-api-key", b"authorization", b"x-goog-api-key", b"api-key"])
 #: Those of them that ``auth: client`` passes on.
 _CLIENT_CREDENTIALS = frozenset([b"x-api-key", b"authorization"])
-_FORWARD, _DROP, _CONNECTION, _ENCODING = range(4)
+_FORWARD, _DROP, _CONNECTION, _ENCODING, _VERSION = range(5)
 _REMEMBERED = 2048  # field names
+#: Claude answers 400 without it; it has been the only value of the field since 2023.
+_DEFAULT_VERSION = (b"anthropic-version", b"2023-06-01")
 #: Bytes of a list of models that are worth reading.
 _PROBE_LIMIT = 4 * 1024 * 1024
 
@@ -147,7 +150,8 @@ class Upstream:
         self, client_headers: Headers, *, identity: bool = True, consumed: bytes = b""
     ) -> list[tuple[bytes, bytes]]:
         """
-        The fields to send for a client's.
+        The fields to send for a client's: its own that may go on, ``anthropic-version`` where that dialect wants it and
+        the client sent none, and the account's credential.
 
         :param identity: ask for an answer without content coding, so that usage can be read from it.
         :param consumed: a gateway token that the client sent in place of a credential; a field with it goes nowhere.
@@ -155,6 +159,7 @@ class Upstream:
         classes = self._classes
         fields = []
         named: set[bytes] | None = None
+        versioned = self.settings.dialect != "anthropic"
         for field in client_headers:
             name, value = field
             sort = classes.get(name)
@@ -165,6 +170,9 @@ class Upstream:
             elif sort == _CONNECTION:
                 options = {option.strip().lower() for option in value.split(b",")}
                 named = options if named is None else named | options
+            elif sort == _VERSION:
+                versioned = True
+                fields.append(field)
             elif sort == _ENCODING and not identity:
                 fields.append(field)
         if named is not None and not named <= _HARMLESS_OPTIONS:
@@ -173,6 +181,8 @@ class Upstream:
             fields = [
                 field for field in fields if field[0].lower() not in _CREDENTIALS or not field[1].endswith(consumed)
             ]
+        if not versioned:
+            fields.append(_DEFAULT_VERSION)
         if identity:
             fields.append((b"accept-encoding", b"identity"))
         if self._credential is not None:
@@ -185,6 +195,8 @@ class Upstream:
             sort = _CONNECTION
         elif low == b"accept-encoding":
             sort = _ENCODING
+        elif low == b"anthropic-version":
+            sort = _VERSION
         elif low in _DROPPED or low.startswith(_DROPPED_PREFIXES):
             sort = _DROP
         elif low in _CREDENTIALS:
@@ -240,50 +252,59 @@ class Upstream:
         A look that costs nothing: list the models with the account's key, or just connect. Never a generation.
 
         :param timeout: seconds for everything.
-        :returns: never fails; :attr:`models` holds what was listed.
+        :returns: never fails, unless it is cancelled; :attr:`models` holds what was listed.
         """
-        return Deferred.fromCoroutine(self._probe(timeout))
+        return Deferred.fromCoroutine(self._probe(timeout)).addErrback(self._probe_broke)
+
+    def _probe_broke(self, failure: Failure) -> ProbeResult:
+        if failure.check(CancelledError):
+            failure.raiseException()
+        self._log.failure("The probe of {id} broke", failure, id=self.id)
+        return ProbeResult(0.0, failure=Verdict(Kind.INTERNAL, f"the probe broke ({type(failure.value).__name__})"))
 
     async def _probe(self, timeout: float) -> ProbeResult:
         seconds = self._reactor.seconds
         began = seconds()
         path = self.settings.probe
-        keyed = self._credential is not None
-        if path is None:
-            try:
-                await self.pool.connect()
-            except CallFailed as error:
-                return ProbeResult(seconds() - began, failure=error.verdict)
-            return ProbeResult(seconds() - began)
+        keyed = path is not None and self._credential is not None
+
+        def failed(verdict: Verdict) -> ProbeResult:
+            return ProbeResult(seconds() - began, keyed=keyed, failure=verdict)
+
+        try:
+            if path is None:
+                await self.pool.connect().addTimeout(timeout, self._reactor)
+                return ProbeResult(seconds() - began)
+            look = Deferred.fromCoroutine(self._look(path))
+            status, latency, body = await look.addTimeout(timeout, self._reactor)
+        except CallFailed as error:
+            return failed(error.verdict)
+        except TimeoutError:
+            what = path or "the connection"
+            words = f"{self.pool.where} did not answer {what} within {timeout:g} s"
+            return failed(Verdict(Kind.TIMEOUT, words, retry_same=True))
+        except ValueError as error:
+            return failed(Verdict(Kind.GARBAGE, str(error)))
+        if status == 200:
+            self.models = _model_ids(body) or self.models
+        return ProbeResult(latency, status, self.models if status == 200 else (), keyed)
+
+    async def _look(self, path: str) -> tuple[int, float, bytes]:
+        """Status, seconds until the head, and body of the answer to a GET."""
         client = self.client
         from twisted.web.client import ResponseFailed
 
         from .agent import read_body
 
+        began = self._reactor.seconds()
         try:
             response = await client.get(
-                f"{self.pool.origin}{path}",
-                headers=self._probe_headers(),
-                timeout=timeout,
-                reactor=self._reactor,
-                allow_redirects=False,
-                unbuffered=True,
+                f"{self.pool.origin}{path}", headers=self._probe_headers(), allow_redirects=False, unbuffered=True
             )
-            latency = seconds() - began
-            status: int = response.code
-            body = await read_body(response, _PROBE_LIMIT).addTimeout(timeout, self._reactor)
-        except CallFailed as error:
-            return ProbeResult(seconds() - began, keyed=keyed, failure=error.verdict)
-        except (CancelledError, TimeoutError):
-            message = f"{self.pool.where} did not answer {path} within {timeout:g} s"
-            return ProbeResult(seconds() - began, keyed=keyed, failure=Verdict(Kind.TIMEOUT, message, retry_same=True))
+            latency = self._reactor.seconds() - began
+            return response.code, latency, await read_body(response, _PROBE_LIMIT)
         except ResponseFailed as error:
-            return ProbeResult(seconds() - began, keyed=keyed, failure=error.reasons[0].value.verdict)
-        except ValueError as error:
-            return ProbeResult(seconds() - began, keyed=keyed, failure=Verdict(Kind.GARBAGE, str(error)))
-        if status == 200:
-            self.models = _model_ids(body) or self.models
-        return ProbeResult(latency, status, self.models if status == 200 else (), keyed)
+            raise error.reasons[0].value from error
 
     def _probe_headers(self) -> dict[bytes | str, bytes | str]:
         headers: dict[bytes | str, bytes | str] = {
@@ -291,7 +312,8 @@ class Upstream:
             "user-agent": f"mportrouter/{__version__}",
         }
         if self.settings.dialect == "anthropic":
-            headers["anthropic-version"] = "2023-06-01"
+            name, value = _DEFAULT_VERSION
+            headers[name] = value
         if self._credential is not None:
             name, value = self._credential
             headers[name] = value

@@ -7,6 +7,7 @@ import sys
 
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.defer import CancelledError
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -54,6 +55,7 @@ FORWARDED = [
     (b"X-Stainless-Retry-Count", b"0"),
 ]
 IDENTITY = (b"accept-encoding", b"identity")
+VERSION = (b"anthropic-version", b"2023-06-01")
 
 
 def make(net=None, **changes):
@@ -140,7 +142,7 @@ class HeaderTests(SynchronousTestCase):
     def test_subscription_token(self):
         """A subscription's token goes as a bearer token whatever the style: as x-api-key it is refused."""
         fields = make(api_key=Secret("sk-ant-oat01-x")).headers_for([])
-        self.assertEqual(fields, [IDENTITY, (b"authorization", b"Bearer sk-ant-oat01-x")])
+        self.assertEqual(fields, [VERSION, IDENTITY, (b"authorization", b"Bearer sk-ant-oat01-x")])
 
     def test_client_auth(self):
         """With ``auth: client`` the client's own key goes on untouched, and no key of ours."""
@@ -152,7 +154,7 @@ class HeaderTests(SynchronousTestCase):
 
     def test_client_auth_without_a_key(self):
         """A client without a credential is passed on without one."""
-        self.assertEqual(make(auth="client").headers_for([]), [IDENTITY])
+        self.assertEqual(make(auth="client").headers_for([]), [VERSION, IDENTITY])
 
     def test_no_key(self):
         """An account without a key sends none, the client's neither."""
@@ -163,24 +165,32 @@ class HeaderTests(SynchronousTestCase):
         upstream = make(auth="client")
         for field in ((b"x-api-key", b"gateway"), (b"Authorization", b"Bearer gateway")):
             fields = upstream.headers_for([field, (b"a", b"gateway")], consumed=b"gateway")
-            self.assertEqual(fields, [(b"a", b"gateway"), IDENTITY])
+            self.assertEqual(fields, [(b"a", b"gateway"), VERSION, IDENTITY])
         own = (b"X-Api-Key", b"sk-client")
-        self.assertEqual(upstream.headers_for([own], consumed=b"gateway"), [own, IDENTITY])
+        self.assertEqual(upstream.headers_for([own], consumed=b"gateway"), [own, VERSION, IDENTITY])
 
     def test_encoding(self):
         """The client's accept-encoding goes on where the answer need not be read."""
         fields = make().headers_for([(b"Accept-Encoding", b"gzip")], identity=False)
-        self.assertEqual(fields, [(b"Accept-Encoding", b"gzip"), (b"x-api-key", b"sk-own")])
+        self.assertEqual(fields, [(b"Accept-Encoding", b"gzip"), VERSION, (b"x-api-key", b"sk-own")])
+
+    def test_version(self):
+        """A client that says no version gets the one that Claude wants; one that is there is never changed."""
+        upstream = make(api_key=None)
+        self.assertEqual(upstream.headers_for([(b"a", b"1")]), [(b"a", b"1"), VERSION, IDENTITY])
+        for field in ((b"anthropic-version", b"2099-01-01"), (b"Anthropic-Version", b""), VERSION):
+            self.assertEqual(upstream.headers_for([field]), [field, IDENTITY])
+        self.assertEqual(make(api_key=None, dialect="other").headers_for([]), [IDENTITY])
 
     def test_named_in_connection(self):
         """Fields that ``Connection`` names are hop-by-hop, in whatever case and however many such fields there are."""
         fields = [(b"connection", b"close"), (b"A", b"1"), (b"b", b"2"), (b"Connection", b" a , , B"), (b"c", b"3")]
-        self.assertEqual(make(api_key=None).headers_for(fields), [(b"c", b"3"), IDENTITY])
+        self.assertEqual(make(api_key=None).headers_for(fields), [(b"c", b"3"), VERSION, IDENTITY])
 
     def test_repeated(self):
         """Repeated and odd fields keep number and order."""
         fields = [(b"a", b"1"), (b"b", b""), (b"a", b"2"), (b"A", b"\xff")]
-        self.assertEqual(make(api_key=None).headers_for(fields), [*fields, IDENTITY])
+        self.assertEqual(make(api_key=None).headers_for(fields), [*fields, VERSION, IDENTITY])
 
     @given(
         st.sampled_from(["key", "client"]),
@@ -216,7 +226,7 @@ class HeaderTests(SynchronousTestCase):
         for number in range(5000):
             upstream.headers_for([(b"x-%d" % number, b"1")])
         self.assertLess(len(upstream._classes), 3000)
-        self.assertEqual(upstream.headers_for([(b"X-API-KEY", b"1")]), [IDENTITY, (b"x-api-key", b"sk-own")])
+        self.assertEqual(upstream.headers_for([(b"X-API-KEY", b"1")]), [VERSION, IDENTITY, (b"x-api-key", b"sk-own")])
 
 
 class SendTests(SynchronousTestCase):
@@ -399,6 +409,41 @@ class ProbeTests(SynchronousTestCase):
         for _ in range(5):
             self.link.answer(b"x" * 1024 * 1024)
         self.assertFailed(result, Kind.GARBAGE)
+
+    def test_limit_is_for_everything(self):
+        """A slow head and a slow body share the one limit."""
+        result = self.probe(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{", after=6)
+        self.net.advance(3.9)
+        self.assertNoResult(result)
+        self.net.advance(0.2)
+        self.assertFailed(result, Kind.TIMEOUT)
+
+    def test_cancelled(self):
+        """Only who asked can make it fail, by cancelling it; the connection is left then."""
+        for answer in (None, b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{"):
+            result = self.probe(answer)
+            result.cancel()
+            self.failureResultOf(result, CancelledError)
+            self.assertTrue(self.link.closed)
+            self.assertEqual(self.net.getDelayedCalls(), [])
+
+    def test_own_mistake(self):
+        """A mistake of the router's own is a result too, is logged, and blames nobody."""
+        self.upstream = make(self.net)
+
+        def broken():
+            raise RuntimeError("oops")
+
+        self.patch(self.upstream, "_probe_headers", broken)
+        self.assertFailed(self.upstream.probe(), Kind.INTERNAL)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+
+    def test_connect_only_silent(self):
+        """A connection that is not made within the limit is a timeout."""
+        self.upstream = make(self.net, probe=None)
+        result = self.upstream.probe(timeout=1.0)
+        self.net.advance(1.1)
+        self.assertFailed(result, Kind.TIMEOUT)
 
     def test_connect_only(self):
         """An account without a probe path is just connected to."""
