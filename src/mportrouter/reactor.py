@@ -6,16 +6,22 @@ of the protocol they come from. A router's events are many and short, and its lo
 themselves: here the most frequent event, *readable and nothing else*, is dispatched directly; every other one goes
 Twisted's way.
 
-``twistd mportrouter`` takes this reactor where none was chosen; ``twistd --reactor=epoll`` (or any other) is respected.
-Linux only; elsewhere :func:`install_if_none` leaves Twisted's default alone.
+``twistd mportrouter`` takes this reactor where none was chosen; ``twistd --reactor=epoll`` (or any other) is respected,
+and ``twistd --reactor=mportrouter`` takes it for another service too. Linux only: elsewhere it cannot be imported, and
+``twistd mportrouter`` leaves Twisted's default alone.
 """
 
 from __future__ import annotations
 
 import sys
-from select import EPOLLIN
 
-from twisted.internet.epollreactor import EPollReactor
+try:
+    from select import EPOLLIN
+
+    from twisted.internet.epollreactor import EPollReactor
+except ImportError as error:
+    # ``twistd --help-reactors`` and ``--reactor=mportrouter`` show this.
+    raise ImportError("the mportrouter reactor needs epoll, which only Linux has") from error
 from twisted.internet.main import installReactor
 from twisted.internet.posixbase import _NO_FILEDESC
 from twisted.python import log
