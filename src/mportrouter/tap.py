@@ -81,8 +81,8 @@ class Source:
     """
     Where the settings are read from, at the start and at each reload.
 
-    Paths are made absolute at once: a daemon changes its directory. Which ``.env`` counts is decided at each reading: the
-    one beside the configuration file, or, while there is no file, the one of the directory of the start.
+    Paths are made absolute at once: a daemon changes its directory. Which ``.env`` counts is decided at each reading:
+    the one beside the configuration file, or, while there is no file, the one of the directory of the start.
 
     :param options: the flags as given.
     :param environment: the process's environment.
