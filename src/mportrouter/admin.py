@@ -1,10 +1,11 @@
 """
 The admin service: Perspective Broker on a unix socket, and optionally on loopback TCP with a password.
 
-The socket is ``admin.sock`` in the state directory with mode 0600: whoever can open it may drive the router. Over TCP a
-client logs in first and asks its perspective for ``root``. Both then speak to :class:`AdminRoot`, whose remote methods
-are those of :class:`mportrouter.interfaces.IConsole`. Refusals cross as :class:`Refused`, everything unexpected as
-:class:`Failed`, each with a text for the person; no traceback crosses.
+The socket is ``admin.sock`` in the state directory with mode 0600: whoever can open it may drive the router. A second
+router with the same directory takes ``admin-8773.sock``, after its lowest port. Over TCP a client logs in first and
+asks its perspective for ``root``. Both then speak to :class:`AdminRoot`, whose remote methods are those of
+:class:`mportrouter.interfaces.IConsole`. Refusals cross as :class:`Refused`, everything unexpected as :class:`Failed`,
+each with a text for the person; no traceback crosses.
 
 Imports of its own floor: :mod:`mportrouter.state`, for the socket's place.
 """
@@ -13,7 +14,6 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 import stat
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -35,7 +35,7 @@ from .commands import CommandError
 from .errors import ConfigError
 from .interfaces import IConsole
 from .settings import AdminSettings
-from .state import prepare_directory, prepare_socket_folder, socket_place
+from .state import answers, prepare_directory, prepare_socket_folder, socket_place
 
 #: The version of the set of remote methods.
 PROTOCOL = 1
@@ -213,26 +213,6 @@ class PasswordChecker:
 # ---------------------------------------------------------------------------------------------------- service
 
 
-def answers(path: str) -> bool:
-    """
-    Whether somebody listens on a unix socket.
-
-    :raises OSError: it cannot be told (no permission).
-    """
-    probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    # A connect to a unix socket does not wait for the other process; the limit is for a full backlog.
-    probe.settimeout(1.0)
-    try:
-        probe.connect(path)
-    except (ConnectionRefusedError, FileNotFoundError):
-        return False
-    except (TimeoutError, BlockingIOError):
-        return True
-    finally:
-        probe.close()
-    return True
-
-
 def clear_way(path: str, answers: Callable[[str], bool] = answers) -> None:
     """
     Take away the socket that a dead process has left.
@@ -250,34 +230,70 @@ def clear_way(path: str, answers: Callable[[str], bool] = answers) -> None:
             "unix",
             path,
             OSError(
-                errno.EADDRINUSE, "another mportrouter with the same state directory is running (`state:` sets it)"
+                errno.EADDRINUSE, "another mportrouter with this state directory and lowest port is running"
             ),
         )
     os.unlink(path)
 
 
 class AdminSocket(internet.UNIXServer):
-    """The listening unix socket; its way is cleared and its folder made when it is about to listen."""
+    """
+    The listening unix socket; its way is cleared and its folder made when it is about to listen.
+
+    Where a living router with the same state directory has it, the socket gets a name of its own.
+
+    :param router: what that name is made of, the lowest port.
+    """
 
     _log = Logger()
 
     def __init__(
-        self, directory: str, factory: pb.PBServerFactory, reactor: Any, answers: Callable[[str], bool] = answers
+        self,
+        directory: str,
+        factory: pb.PBServerFactory,
+        reactor: Any,
+        answers: Callable[[str], bool] = answers,
+        router: int | None = None,
     ) -> None:
         self._directory = directory
-        self._place = socket_place(directory, os.environ, os.getuid())
         self._answers = answers
+        self._factory = factory
+        self._router = router
+        self._place = socket_place(directory, os.environ, os.getuid())
         super().__init__(self._place.path, factory, mode=0o600, reactor=reactor)
 
     @property
     def path(self) -> str:
         return self._place.path
 
+    def choose(self) -> None:
+        """
+        Take the common name if it is free, else the own one, and take away what a dead process has left there.
+
+        :raises CannotListenError: neither is free.
+        """
+        common = socket_place(self._directory, os.environ, os.getuid())
+        try:
+            clear_way(common.path, self._answers)
+            self._place = common
+        except CannotListenError as error:
+            if self._router is None or getattr(error.socketError, "errno", None) != errno.EADDRINUSE:
+                raise
+            own = socket_place(self._directory, os.environ, os.getuid(), self._router)
+            clear_way(own.path, self._answers)
+            self._place = own
+        self.args = (self._place.path, self._factory)
+
     def _getPort(self) -> Any:
         prepare_directory(self._directory)
+        self.choose()
         prepare_socket_folder(self._place, os.getuid())
-        clear_way(self.path, self._answers)
-        if self._place.pointer is not None:
+        if self._place.path != socket_place(self._directory, os.environ, os.getuid()).path:
+            self._log.info(
+                "Another mportrouter has the same state directory: mportrouter --router {port} speaks to this one",
+                port=self._router,
+            )
+        elif self._place.pointer is not None:
             self._log.info("The state directory's path is too long for a socket; it is at {path}", path=self.path)
         # Nobody may connect in the moment between bind() and chmod().
         before = os.umask(0o177)
@@ -295,6 +311,7 @@ class AdminService(service.MultiService):
     :param directory: the state directory.
     :param console: what may be asked.
     :param reactor: listens.
+    :param router: the lowest port, for the socket's name where another router has the common one; ``None``: none such.
     :raises ConfigError: TCP without a password.
     """
 
@@ -307,10 +324,11 @@ class AdminService(service.MultiService):
         console: IConsole,
         reactor: Any,
         answers: Callable[[str], bool] = answers,
+        router: int | None = None,
     ) -> None:
         super().__init__()
         root = AdminRoot(console)
-        self.socket = AdminSocket(directory, pb.PBServerFactory(root), reactor, answers)
+        self.socket = AdminSocket(directory, pb.PBServerFactory(root), reactor, answers, router)
         self.socket.setName("admin:unix")
         self.socket.setServiceParent(self)
         if settings.tcp_port is not None:

@@ -62,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     where = shared.add_argument_group("which router, and how to print")
     where.add_argument("--json", action="store_true", help="print JSON")
+    where.add_argument("--router", type=_port, metavar="PORT", help="the one with that port, where several run")
     where.add_argument("--socket", metavar="PATH", help="its admin socket")
     where.add_argument("--state", metavar="DIR", help="its state directory [~/.ai-router/state]")
     where.add_argument("--tcp", metavar="HOST:PORT", help="its admin port on loopback, instead of the socket")
@@ -170,7 +171,7 @@ Work = Callable[[argparse.Namespace, Remote, TextIO], Coroutine[Any, Any, int]]
 
 def _remote(arguments: argparse.Namespace) -> int:
     """Connect, let ``arguments.work`` ask, and give its exit status."""
-    for name in ("json", "socket", "state", "tcp", "user", "password_file"):
+    for name in ("json", "router", "socket", "state", "tcp", "user", "password_file"):
         arguments.__dict__.setdefault(name, None)
     check = getattr(arguments, "complain", None)
     if check is not None:
@@ -179,13 +180,23 @@ def _remote(arguments: argparse.Namespace) -> int:
     if arguments.tcp:
         door = tcp_door(arguments.tcp, arguments.user or "admin", lambda: _password(arguments.password_file))
     else:
-        door = unix_door(arguments.socket, arguments.state)
+        door = unix_door(arguments.socket, arguments.state, arguments.router)
 
     async def whole(reactor: Any) -> int:
-        root = await door(reactor)
-        return await work(arguments, Remote(root, reactor), sys.stdout)
+        remote = Remote(await door(reactor), reactor)
+        if arguments.router is not None:
+            await _check_router(remote, arguments.router)
+        return await work(arguments, remote, sys.stdout)
 
     return run(whole)
+
+
+async def _check_router(remote: Remote, port: int) -> None:
+    """See that it is the one that is meant: the common socket may be another's."""
+    opened = [row["port"] for row in await remote.call("ports")]
+    if port not in opened:
+        names = ", ".join(map(str, opened)) or "none"
+        raise Unreachable(f"no router with port {port} answers; the one that does has {names}")
 
 
 def _password(file_name: str | None) -> str:

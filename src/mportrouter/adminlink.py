@@ -93,17 +93,21 @@ def run(work: Callable[[Any], Coroutine[Any, Any, int]]) -> int:
     raise ended[0].value
 
 
-def unix_door(socket: str | None, state: str | None) -> Door:
+def unix_door(socket: str | None, state: str | None, router: int | None = None) -> Door:
     """
     :param socket: the socket's path, or ``None``: the one of the state directory ``state``.
-    :raises Unreachable: it is not there.
+    :param router: a port of the router that is meant, where several share the state directory.
+    :raises Unreachable: it is not there, or there are several to choose from.
     """
     if socket:
         path = os.path.abspath(os.path.expanduser(socket))
     else:
-        from .state import find_socket
+        from .state import SeveralRouters, find_socket
 
-        path = find_socket(state or "~/.ai-router/state", os.environ, os.getuid())
+        try:
+            path = find_socket(state or "~/.ai-router/state", os.environ, os.getuid(), router)
+        except SeveralRouters as several:
+            raise Unreachable(f"{several}: say which with --router {several.ports[0]}") from several
     if not os.path.exists(path):
         raise Unreachable(not_running(path))
 

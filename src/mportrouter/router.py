@@ -19,7 +19,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger, globalLogPublisher
 
-from .admin import AdminService, clear_way
+from .admin import AdminService
 from .alerts import Alerts
 from .analysis import Analyzer
 from .catalog import load as load_catalog
@@ -89,7 +89,9 @@ class Router(MultiService):
         self.health = HealthChecker(self.runtime.upstreams, settings.health, reactor)
         self.health.setName("health")
         self.console = Console(self)
-        self.admin = AdminService(settings.admin, directory, self.console, reactor)
+        self.admin = AdminService(
+            settings.admin, directory, self.console, reactor, router=min(settings.ports, default=None)
+        )
         self.admin.setName("admin")
         self.site = Site(self)
         for service in (self.log, self.ledger, self.alerts, self.health, self.admin):
@@ -255,7 +257,7 @@ class Router(MultiService):
         try:
             for number in self.ports:
                 refuse_taken(self.runtime.settings.host, number)
-            clear_way(self.admin.socket.path)
+            self.admin.socket.choose()
         except CannotListenError as error:
             raise CannotStart(cannot_listen(error)) from error
 

@@ -11,10 +11,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import socket
 import stat
 import tempfile
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -166,6 +168,8 @@ class FileState(RuntimeState):
 
     def set_port_mode(self, port: int, mode: str | None, remember: bool = False) -> None:
         super().set_port_mode(port, mode, remember)
+        # Another router with the same directory may have written since.
+        self._remembered = self._read()
         wanted = dict(self._remembered)
         wanted.pop(port, None)
         if mode is not None and remember:
@@ -267,24 +271,28 @@ class SocketPlace:
     pointer: str | None = None
 
 
-def socket_place(directory: str, environment: Mapping[str, str], user: int) -> SocketPlace:
+def socket_place(
+    directory: str, environment: Mapping[str, str], user: int, router: int | None = None
+) -> SocketPlace:
     """
     Choose the admin socket's path: ``admin.sock`` in the state directory, or, where that path is too long for a unix
     socket, in a folder of the runtime directory.
 
     :param environment: for ``XDG_RUNTIME_DIR``.
     :param user: the numeric user id, part of the folder's name where there is no runtime directory.
+    :param router: the lowest port of a router that is not alone in its state directory: ``admin-8771.sock``.
     """
     full = os.path.abspath(os.path.expanduser(directory))
-    path = os.path.join(full, "admin.sock")
+    name = "admin" if router is None else f"admin-{router}"
+    path = os.path.join(full, f"{name}.sock")
     if len(os.fsencode(path)) <= SOCKET_PATH_MOST:
         return SocketPlace(path)
     digest = hashlib.sha256(os.fsencode(full)).hexdigest()[:12]
     runtime = environment.get("XDG_RUNTIME_DIR", "")
     folder = os.path.join(runtime, f"mportrouter-{digest}") if os.path.isabs(runtime) else ""
-    if not folder or len(os.fsencode(folder)) + len("/admin.sock") > SOCKET_PATH_MOST:
+    if not folder or len(os.fsencode(folder)) + len(f"/{name}.sock") > SOCKET_PATH_MOST:
         folder = f"/tmp/mportrouter-{user}-{digest}"
-    return SocketPlace(os.path.join(folder, "admin.sock"), os.path.join(full, "admin.path"))
+    return SocketPlace(os.path.join(folder, f"{name}.sock"), os.path.join(full, f"{name}.path"))
 
 
 def prepare_socket_folder(place: SocketPlace, user: int) -> None:
@@ -309,13 +317,87 @@ def prepare_socket_folder(place: SocketPlace, user: int) -> None:
     write_atomically(place.pointer, os.fsencode(place.path) + b"\n")
 
 
-def find_socket(directory: str, environment: Mapping[str, str], user: int) -> str:
+def answers(path: str) -> bool:
+    """
+    Whether somebody listens on a unix socket.
+
+    :raises OSError: it cannot be told (no permission).
+    """
+    probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    # A connect to a unix socket does not wait for the other process; the limit is for a full backlog.
+    probe.settimeout(1.0)
+    try:
+        probe.connect(path)
+    except (ConnectionRefusedError, FileNotFoundError):
+        return False
+    except (TimeoutError, BlockingIOError):
+        return True
+    finally:
+        probe.close()
+    return True
+
+
+class SeveralRouters(Exception):
+    """
+    More than one router could be meant.
+
+    :param ports: each one's lowest port.
+    """
+
+    def __init__(self, ports: Sequence[int]) -> None:
+        super().__init__(f"several routers run here ({', '.join(map(str, ports))})")
+        self.ports = tuple(ports)
+
+
+def find_socket(
+    directory: str,
+    environment: Mapping[str, str],
+    user: int,
+    router: int | None = None,
+    answers: Callable[[str], bool] = answers,
+) -> str:
     """
     Where a client finds the admin socket of the router with this state directory.
 
+    :param router: the lowest port of the one that is meant, where several share the directory; its own socket if it is
+        there, else the common one. Without it the common one, or, where nobody answers there, that of the only other
+        router.
     :returns: the path it should be at, whether it is there or not.
+    :raises SeveralRouters: none was named, nobody answers at the common socket, and there is more than one other.
     """
-    place = socket_place(directory, environment, user)
+    common = _pointed(socket_place(directory, environment, user))
+    if router is not None:
+        own = _pointed(socket_place(directory, environment, user, router))
+        return own if os.path.exists(own) else common
+    if _lives(common, answers):
+        return common
+    others = {number: _pointed(socket_place(directory, environment, user, number)) for number in _named(directory)}
+    living = sorted(number for number, path in others.items() if _lives(path, answers))
+    if len(living) > 1:
+        raise SeveralRouters(living)
+    return others[living[0]] if living else common
+
+
+def _named(directory: str) -> list[int]:
+    """Lowest ports of the routers that have, or had, a socket of their own name."""
+    try:
+        names = os.listdir(os.path.expanduser(directory))
+    except OSError:
+        return []
+    found = (re.fullmatch(r"admin-([0-9]{1,5})\.(sock|path)", name) for name in names)
+    return [int(one[1]) for one in found if one]
+
+
+def _lives(path: str, answers: Callable[[str], bool]) -> bool:
+    try:
+        return answers(path)
+    except OSError:
+        # What may not be opened is there all the same; the connection will say why.
+        return os.path.exists(path)
+
+
+def _pointed(place: SocketPlace) -> str:
+    """The path of a place, or what its pointer says."""
     if place.pointer is None:
         return place.path
     try:

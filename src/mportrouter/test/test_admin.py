@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -14,6 +15,7 @@ from twisted.cred.portal import IRealm
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import CannotListenError
 from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import capturedLogs
 from twisted.spread import pb
 from twisted.test.iosim import FakeTransport, connect
 from twisted.trial.unittest import SynchronousTestCase
@@ -40,7 +42,11 @@ def join(server: Any, client: Any) -> Any:
 
 def keep_here(case: SynchronousTestCase) -> None:
     """Have the socket in the state directory however long its path is, so that no test makes a folder in ``/tmp``."""
-    case.patch(admin, "socket_place", lambda folder, *_: SocketPlace(os.path.join(folder, "admin.sock")))
+
+    def place(folder: str, environment: object, user: int, router: int | None = None) -> SocketPlace:
+        return SocketPlace(os.path.join(folder, "admin.sock" if router is None else f"admin-{router}.sock"))
+
+    case.patch(admin, "socket_place", place)
 
 
 class RootTestCase(SynchronousTestCase):
@@ -281,6 +287,42 @@ class SocketTests(SynchronousTestCase):
         self.assertEqual(stat.S_IMODE(os.stat(self.directory).st_mode), 0o700)
         self.assertEqual(self.reactor.tcpServers, [])
         self.assertEqual(service.getServiceNamed("admin:unix"), service.socket)
+
+    def second(self, living: Sequence[str], router: int | None = 8773) -> AdminService:
+        """The service of a router, where others have the sockets of these names."""
+        os.makedirs(self.directory, exist_ok=True)
+        for name in living:
+            with open(os.path.join(self.directory, name), "w"):
+                pass
+        self.patch(stat, "S_ISSOCK", lambda mode: True)
+        answers = lambda path: os.path.basename(path) in living  # noqa: E731
+        return AdminService(AdminSettings(), self.directory, MemoryConsole(), self.reactor, answers, router)
+
+    def test_second_router(self) -> None:
+        """Where a living router has the socket, the second one takes one of its own name, and says so in one line."""
+        service = self.second(["admin.sock"])
+        with capturedLogs() as events:
+            service.startService()
+        self.assertEqual([bound[0] for bound in self.reactor.unixServers], [f"{self.directory}/admin-8773.sock"])
+        self.assertEqual(service.socket.path, f"{self.directory}/admin-8773.sock")
+        told = [event for event in events if "--router" in event.get("log_format", "")]
+        self.assertEqual([(event["log_level"].name, event["port"]) for event in told], [("info", 8773)])
+        self.assertTrue(os.path.exists(f"{self.directory}/admin.sock"))
+
+    def test_first_has_gone(self) -> None:
+        """A socket that a dead router has left is the next one's."""
+        service = self.second([])
+        with open(os.path.join(self.directory, "admin.sock"), "w"):
+            pass
+        service.startService()
+        self.assertEqual(service.socket.path, f"{self.directory}/admin.sock")
+
+    def test_both_taken(self) -> None:
+        """Two routers with the same lowest port, or one without ports, cannot be told apart."""
+        for living, router in ((["admin.sock", "admin-8773.sock"], 8773), (["admin.sock"], None)):
+            service = self.second(living, router)
+            self.assertRaises(CannotListenError, service.socket.choose)
+            self.assertRaises(CannotListenError, service.startService)
 
     def test_umask(self) -> None:
         """The process's umask is as before."""

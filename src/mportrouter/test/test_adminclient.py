@@ -16,10 +16,11 @@ from twisted.python.failure import Failure
 from twisted.spread import pb
 from twisted.trial.unittest import SynchronousTestCase
 
-from .. import __main__, adminclient
+from .. import __main__, adminclient, state
 from ..admin import AdminRoot
 from ..adminlink import Refusal, Remote, Unreachable, tcp_door, unix_door
 from ..commands import CommandError
+from ..state import SeveralRouters
 from ..testing import MemoryConsole
 from .test_admin import join
 
@@ -43,7 +44,7 @@ class CommandTestCase(SynchronousTestCase):
         waiting = client.getRootObject()
         self.pump.flush()
         self.root = self.successResultOf(waiting)
-        self.patch(adminclient, "unix_door", lambda socket, state: self.door)
+        self.patch(adminclient, "unix_door", lambda socket, state, router: self.door)
         self.patch(adminclient, "run", self.run_now)
 
     async def door(self, reactor: Any) -> Any:
@@ -100,6 +101,18 @@ class CommandTests(CommandTestCase):
             self.assertEqual(self.command(line), 0, line)
             self.assertEqual(self.console.calls, [call], line)
             self.assertTrue(self.text.endswith("\n"), line)
+
+    def test_router(self) -> None:
+        """``--router`` asks the router that has that port, before the command or after it, and no other."""
+        self.console.answers["ports"] = PORTS
+        for line in ("--router 8771 stats", "stats --router 8787"):
+            self.console.calls.clear()
+            self.assertEqual(self.command(line), 0)
+            self.assertEqual(self.console.calls, [("ports",), ("stats",)])
+        self.console.calls.clear()
+        self.assertEqual(self.command("--router 8773 drain --stop"), 3)
+        self.assertEqual(self.console.calls, [("ports",)])
+        self.assertIn("no router with port 8773 answers; the one that does has 8771, 8787", self.err.getvalue())
 
     def test_json_everywhere(self) -> None:
         """``--json`` gives JSON for every remote command, before the command or after it."""
@@ -262,6 +275,17 @@ class DoorTests(SynchronousTestCase):
         """The socket is looked for in the state directory."""
         error = self.assertRaises(Unreachable, unix_door, None, "/nowhere/state")
         self.assertIn("/nowhere/state/admin.sock", str(error))
+
+    def test_several(self) -> None:
+        """Where several routers could be meant, the command asks which."""
+
+        def several(*_: object) -> str:
+            raise SeveralRouters([8771, 8773])
+
+        self.patch(state, "find_socket", several)
+        error = self.assertRaises(Unreachable, unix_door, None, None)
+        self.assertIn("8771, 8773", str(error))
+        self.assertIn("--router 8771", str(error))
 
     def test_tcp_addresses(self) -> None:
         """Only loopback is spoken to, and no password is asked for elsewhere."""

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import os
 import stat
+from collections.abc import Sequence
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from .. import state
 from ..state import (
     FileState,
     IStateStore,
     RuntimeState,
+    SeveralRouters,
     find_socket,
     prepare_directory,
     prepare_socket_folder,
@@ -217,6 +220,64 @@ class FilesTests(SynchronousTestCase):
         prepare_socket_folder(place, os.getuid())
         self.assertEqual(find_socket(directory, {}, os.getuid()), place.path)
         self.assertEqual(stat.S_IMODE(os.stat(os.path.dirname(place.path)).st_mode), 0o700)
+
+    def found(self, *living: str, router: int | None = None, there: Sequence[str] = ()) -> str:
+        """The name of the socket that is found where ``living`` answer, and ``there`` are left over."""
+        directory = os.path.abspath(self.mktemp())
+        os.mkdir(directory)
+        for name in (*living, *there, "admin-x.sock", "admin-8771.sock.bak", "modes.json"):
+            with open(os.path.join(directory, name), "w"):
+                pass
+        # Paths of tests are too long for a socket; what is asked here is which one is chosen.
+        self.patch(state, "SOCKET_PATH_MOST", 4096)
+        path = find_socket(directory, {}, os.getuid(), router, lambda path: os.path.basename(path) in living)
+        self.assertEqual(os.path.dirname(path), directory)
+        return os.path.basename(path)
+
+    def test_second_router(self) -> None:
+        """Unnamed, the common socket is taken while somebody answers there, else that of the only other router."""
+        self.assertEqual(self.found("admin.sock", "admin-8773.sock"), "admin.sock")
+        self.assertEqual(self.found("admin-8773.sock", there=["admin.sock", "admin-8771.sock"]), "admin-8773.sock")
+        self.assertEqual(self.found(there=["admin-8773.sock"]), "admin.sock")
+        error = self.assertRaises(SeveralRouters, self.found, "admin-8774.sock", "admin-8773.sock")
+        self.assertEqual(error.ports, (8773, 8774))
+
+    def test_named_router(self) -> None:
+        """A named router has its own socket if that is there, else the common one."""
+        both = ("admin.sock", "admin-8773.sock")
+        self.assertEqual(self.found(*both, router=8773), "admin-8773.sock")
+        self.assertEqual(self.found(*both, router=8771), "admin.sock")
+
+    def test_no_permission(self) -> None:
+        """A socket that may not be opened is the one that is meant: the connection says what is wrong with it."""
+
+        def refuse(path: str) -> bool:
+            raise PermissionError(13, "Permission denied")
+
+        directory = os.path.abspath(self.mktemp())
+        os.mkdir(directory)
+        self.patch(state, "SOCKET_PATH_MOST", 4096)
+        for name in ("admin.sock", "admin-8773.sock"):
+            with open(os.path.join(directory, name), "w"):
+                pass
+        self.assertTrue(find_socket(directory, {}, os.getuid(), None, refuse).endswith("/admin.sock"))
+
+    def test_long_path_of_second(self) -> None:
+        """Where the paths are too long for a socket, each router has a pointer of its own."""
+        long = "/home/" + "u" * 90
+        place = socket_place(long, {"XDG_RUNTIME_DIR": "/run/user/1000"}, 1000, 8773)
+        self.assertRegex(place.path, r"^/run/user/1000/mportrouter-[0-9a-f]{12}/admin-8773\.sock$")
+        self.assertEqual(place.pointer, long + "/admin-8773.path")
+
+    def test_modes_of_two(self) -> None:
+        """Two routers that share a directory keep each other's remembered modes."""
+        directory = self.mktemp()
+        one, other = FileState(directory, Clock().seconds), FileState(directory, Clock().seconds)
+        one.set_port_mode(8771, "mixed", remember=True)
+        other.set_port_mode(8773, "minimax", remember=True)
+        again = FileState(directory, Clock().seconds)
+        self.assertEqual((again.port_mode(8771), again.port_mode(8773)), ("mixed", "minimax"))
+        self.assertIsNone(one.port_mode(8773))
 
     def test_socket_is_looked_for(self) -> None:
         """Without a pointer a client looks where the socket would be."""
