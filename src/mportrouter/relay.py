@@ -21,9 +21,9 @@ from zope.interface import implementer
 from .breaker import Refusal
 from .errors import Kind, RouterError, Verdict
 from .interfaces import Ending, IAnswerReader, ICall, IDialect, IPermit, IResponseSink, Look, Prepared
-from .patience import deadlines
+from .patience import deadlines, pause
 from .records import AttemptRecord, ExchangeRecord
-from .reply import Reply, form, header_text
+from .reply import Reply, as_refusal, form, header_text
 from .routing.plans import Attempt, Plan
 from .settings import ModeSettings, Timeouts
 from .verdicts import classify, nobody_answered
@@ -39,8 +39,6 @@ ERROR_BODY_LIMIT = 1024 * 1024
 HOLD_LIMIT = 32 * 1024 * 1024
 #: Attempts of one exchange, all upstreams together.
 ATTEMPT_BUDGET = 6
-#: Longest wait in seconds for a second try at the same upstream.
-RETRY_WAIT = 2.0
 
 
 @implementer(IResponseSink)
@@ -180,11 +178,11 @@ class Exchange:
             call = upstream.send(
                 request.method, b"/v1/messages", request.query, request.headers, self._prepared.body, self
             )
-        except (RouterError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it was, nobody else would ever answer the client
             self._release_call()
             permit.release()
             self._permit = None
-            self._refuse(error if isinstance(error, RouterError) else RouterError(Kind.BAD_REQUEST, str(error)))
+            self._refuse(as_refusal(error))
             return True
         if self._attempts == serial and self._in_flight:
             self._call = call
@@ -192,13 +190,13 @@ class Exchange:
 
     def _skip(self, verdict: Verdict) -> None:
         """Note that the current attempt was refused by the router's own judgement."""
-        assert self._attempt is not None
-        self._failures.append((self._attempt.upstream, verdict))
-        self.record.failed.append(AttemptRecord.of(self._attempt.upstream, self._attempt.model, verdict, 0.0))
+        self._sent = self._clock.seconds()
+        self._note(verdict)
 
     def _note(self, verdict: Verdict) -> None:
-        """Keep a failure of the current attempt for the record."""
+        """Keep a failure of the current attempt."""
         assert self._attempt is not None
+        self._failures.append((self._attempt.upstream, verdict))
         seconds = self._clock.seconds() - self._sent
         self.record.failed.append(AttemptRecord.of(self._attempt.upstream, self._attempt.model, verdict, seconds))
 
@@ -219,11 +217,11 @@ class Exchange:
         """The current attempt has failed before commit; its call is over."""
         attempt, permit, self._permit = self._attempt, self._permit, None
         assert attempt is not None and permit is not None
+        self._reader = None  # it is finished, and must not be so again where the client leaves in the pause
         if verdict.kind is Kind.AUTH and self._upstream.settings.auth == "client":
             permit.release()  # one client's bad login says nothing about anybody else's
         else:
             permit.failure(verdict)
-        self._failures.append((attempt.upstream, verdict))
         self._note(verdict)
         if verdict.kind is Kind.CONTEXT:
             self._needs_context = self._context(attempt) or 0
@@ -233,23 +231,13 @@ class Exchange:
         elif not verdict.move_on:
             self._give_up(verdict)
             return
-        elif self._worth_another_try(verdict):
-            delay = self._mode.retry_delay * (0.75 + 0.5 * self._random())
-            if verdict.retry_after is not None:
-                delay = max(delay, verdict.retry_after)
-            if delay <= max(RETRY_WAIT, self._mode.retry_delay * 1.25):
+        elif self._retries > 0 and self._attempts < ATTEMPT_BUDGET:
+            delay = pause(self._mode, verdict, not self._rest(), self._random())
+            if delay is not None:
                 self._retries -= 1
                 self._timer = self._clock.callLater(delay, self._retry)
                 return
         self._advance()
-
-    def _worth_another_try(self, verdict: Verdict) -> bool:
-        if not verdict.retry_same or self._retries <= 0 or self._attempts >= ATTEMPT_BUDGET:
-            return False
-        if verdict.kind is Kind.TIMEOUT and not self._mode.retry_timeouts:
-            return False
-        # A provider that says when to come back is waited for only where there is nobody else.
-        return verdict.retry_after is None or not self._rest()
 
     def _rest(self) -> tuple[Attempt, ...]:
         return self._plan.attempts[self._index + 1 :]
@@ -486,9 +474,22 @@ class Exchange:
                 if now >= moment:
                     self._timed_out(Verdict(Kind.TIMEOUT, what, retry_same=True))
                     return
+        elif self._timer is None:
+            self._broke()
+            return
         if self._look.stream and not self._committed and now >= self._waiting_since + self._ping_after:
             self._waiting_since = now
             self._reply.ping([])
+
+    def _broke(self) -> None:
+        """Nothing is under way: a step broke inside the router (its log says how), and nobody else ends this."""
+        if self._permit is not None:
+            self._permit.release()
+        if self._committed or (self._request.started and not self._reply.begun):
+            self._request.abort()
+            self._finish("cut", None, "the router itself failed")
+        else:
+            self._refuse(RouterError(Kind.INTERNAL, "the router itself failed at this request; its log says how"))
 
     def _timed_out(self, verdict: Verdict) -> None:
         self._abort_call()

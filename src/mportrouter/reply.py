@@ -7,7 +7,9 @@ error answer becomes an error event.
 
 from __future__ import annotations
 
-from .errors import RouterError
+from twisted.logger import Logger
+
+from .errors import Kind, RouterError
 from .interfaces import Headers, IDialect
 from .web.http1 import Request
 
@@ -28,6 +30,8 @@ NOT_FORWARDED = frozenset(
         b"alt-svc",
     ]
 )
+
+_log = Logger()
 
 
 def forwarded(headers: Headers) -> list[tuple[bytes, bytes]]:
@@ -52,6 +56,16 @@ def form(headers: Headers) -> tuple[bool, bytes]:
 def header_text(text: str) -> bytes:
     """``text`` as a header value: one line of printable ASCII, at most 300 bytes."""
     return text.encode("ascii", "replace").replace(b"\r", b" ").replace(b"\n", b" ")[:300]
+
+
+def as_refusal(error: Exception) -> RouterError:
+    """What broke on the way to an upstream, as the client is told of it; what nobody has foreseen goes to the log."""
+    if isinstance(error, RouterError):
+        return error
+    if isinstance(error, ValueError):
+        return RouterError(Kind.BAD_REQUEST, str(error))
+    _log.failure("A request could not be made ready for an upstream")
+    return RouterError(Kind.INTERNAL, "the router itself failed at this request; its log says how")
 
 
 class Reply:

@@ -61,7 +61,7 @@ def edit(raw: bytes, marks: Mapping[str, list[int]], target: Target, dropped: di
         if index in indexes:
             try:
                 new = _message(message, target, dropped, out)
-            except splice.Malformed:
+            except (splice.Malformed, RecursionError):
                 new = message  # the provider judges it
         if new is None:
             changed = True

@@ -68,12 +68,17 @@ class Relayed:
         retry_timeouts: bool = True,
         refusals: dict[str, Refusal] | None = None,
         dropped: bool = False,
+        signer: str = "anthropic",
     ) -> None:
         self.clock = Clock()
         self.upstreams = {}
         for id, each in scripts.items():
             settings = UpstreamSettings(
-                id=id, provider=id, timeouts=timeouts or Timeouts(), limits=limits or Limits(), base_url="https://x.invalid"
+                id=id,
+                provider=id,
+                timeouts=timeouts or Timeouts(),
+                limits=limits or Limits(),
+                base_url="https://x.invalid",
             )
             self.upstreams[id] = MemoryUpstream(self.clock, id, each, settings)
         for id, refusal in (refusals or {}).items():
@@ -83,7 +88,7 @@ class Relayed:
         )
         self.contexts = contexts or {}
         self.hold = hold
-        self.capabilities = Capabilities(strip_fields=("metadata",)) if dropped else Capabilities()
+        self.capabilities = Capabilities(strip_fields=("metadata",) if dropped else (), thinking_signature=signer)
         self.records: list[ExchangeRecord] = []
         self.exchange: Exchange | None = None
         self.factory = HTTPServerFactory(
@@ -198,5 +203,3 @@ class Relayed:
     @property
     def message(self) -> str:
         return json.loads(self.content)["error"]["message"]
-
-

@@ -161,3 +161,14 @@ class ThinkingTests(SynchronousTestCase):
                     self.assertIn(block["signature"], own)
         if capabilities is ANTHROPIC:
             self.assertIs(ready(prepared.body, capabilities).body, prepared.body)
+
+
+class DepthTests(SynchronousTestCase):
+    """JSON nested so deep that it cannot be walked."""
+
+    def test_deep_server_block(self) -> None:
+        """A block that cannot be rendered keeps its bytes, and the provider judges it."""
+        deep = b"[" * 900 + b"]" * 900
+        block = b'{"type":"web_search_tool_result","tool_use_id":"x","content":%b}' % deep
+        whole = b'{"model":"m","messages":[{"role":"assistant","content":[%b]}]}' % block
+        self.assertEqual(encode_messages(ready(whole, MINIMAX)), b'[{"role":"assistant","content":[%b]}]' % block)

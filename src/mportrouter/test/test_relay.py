@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
+
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from ..breaker import Refusal
+from ..dialects.anthropic import AnthropicDialect
 from ..errors import Kind
-from ..interfaces import IResponseSink
+from ..interfaces import IResponseSink, Look, Prepared, Target
 from ..settings import Limits
-from ..testing import Chunk, Head, canned_error, canned_message
-from .relayed import JSON, Relayed, broken, error, whole
+from ..testing import Chunk, End, Head, canned_error, canned_message
+from .relayed import JSON, SSE, Relayed, broken, error, whole
 
 
 class WholeAnswers(SynchronousTestCase):
@@ -212,3 +215,63 @@ class Failures(SynchronousTestCase):
         relayed = Relayed({"a": [error(500)], "b": [error(500)], "c": [error(500)]}, retries=5).run(20)
         self.assertEqual(relayed.asked(), {"a": 6, "b": 0, "c": 0})
         self.assertEqual(relayed.status, 500)
+
+
+class OwnMistakes(SynchronousTestCase):
+    """Something breaks inside the router: the client gets an answer, and nothing stays counted or held."""
+
+    def break_prepare(self, *broken: int) -> None:
+        """Let the preparing of the body break at these times."""
+        prepare = AnthropicDialect.prepare
+        times: list[int] = []
+
+        def prepare_or_break(dialect: AnthropicDialect, body: bytes, look: Look, target: Target) -> Prepared:
+            times.append(1)
+            if len(times) in broken:
+                raise RecursionError
+            return prepare(dialect, body, look, target)
+
+        self.patch(AnthropicDialect, "prepare", prepare_or_break)
+
+    def assertOver(self, relayed: Relayed) -> None:
+        self.assertEqual(relayed.record.outcome, "error")
+        for upstream in relayed.upstreams.values():
+            self.assertEqual(upstream.in_flight, 0)
+            self.assertNotIn(None, [permit.settled for permit in upstream.circuit.permits])
+
+    def test_first_body(self) -> None:
+        """A body that cannot be made ready for the first upstream ends in an error."""
+        self.break_prepare(1)
+        relayed = Relayed({"a": [whole()]}).run()
+        self.assertEqual(relayed.status, 500)
+        self.assertOver(relayed)
+        self.assertEqual(len(self.flushLoggedErrors(RecursionError)), 1)
+
+    def test_later_body(self) -> None:
+        """So does one that cannot be made ready for the fallback, when nobody waits on the stack any more."""
+        self.break_prepare(2)
+        relayed = Relayed({"a": [error(500)], "b": [whole()]}).run()
+        self.assertEqual(relayed.status, 500)
+        self.assertOver(relayed)
+        self.assertEqual(len(self.flushLoggedErrors(RecursionError)), 1)
+
+    def test_nothing_under_way(self) -> None:
+        """An exchange whose next step broke is ended by the watch."""
+        relayed = Relayed({"a": [[Head(200, JSON)]]}).run()
+        exchange = relayed.exchange
+        assert exchange is not None
+        exchange._release_call()  # as where the end of the call has raised
+        relayed.run(0.25)
+        self.assertEqual(relayed.status, 500)
+        self.assertOver(relayed)
+
+    def test_gone_in_the_pause(self) -> None:
+        """A client that leaves before the second try ends everything, whatever the first answer's reader was."""
+        packed = gzip.compress(b"event: ping\ndata: {}\n\n")
+        coded = (*SSE, (b"content-encoding", b"gzip"))
+        relayed = Relayed({"a": [[Head(200, coded), Chunk(packed), End()]]}, streamed=True, retries=1, signer="minimax")
+        relayed.run(0.25)
+        self.assertEqual(relayed.asked(), {"a": 1})
+        relayed.transport.loseConnection()
+        relayed.run()
+        self.assertEqual((relayed.asked(), relayed.record.outcome, relayed.record.usage), ({"a": 1}, "gone", None))
