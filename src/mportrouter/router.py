@@ -356,6 +356,9 @@ class Router(MultiService):
     def close_port(self, number: int) -> Deferred[Any]:
         """Stop accepting on a port; fires when the exchanges under way on it are done."""
         port = self.ports.pop(number)
+        # Its name is free at once: it may be opened anew while the last answers are still going out here.
+        self.namedServices.pop(port.name, None)
+        port.name = None
         self.log.event("port_close", "info", port=number)
 
         def drained(_: Any) -> Any:

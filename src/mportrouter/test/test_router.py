@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from twisted.application.internet import TCPServer
+from twisted.internet.defer import Deferred
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -214,3 +215,15 @@ class ReloadTests(RouterTestCase):
         self.assertEqual((told["ports_opened"], told["ports_closed"]), ([9102], [9100]))
         modes = {number: port.mode for number, port in router.ports.items()}
         self.assertEqual(modes, {9101: "anthropic", 9102: "mixed"})
+
+    def test_closed_and_opened(self) -> None:
+        """A port can come back while an answer of its first life is still under way."""
+        router = self.router("ports: {9100: minimax, 9101: mixed}\n")
+        first = router.ports[9100]
+        self.patch(first.factory, "drain", Deferred)
+        self.reload(router, "ports: {9101: mixed}\n")
+        told = self.reload(router, "ports: {9100: minimax, 9101: mixed}\n")
+        self.assertEqual(told["ports_opened"], [9100])
+        self.assertIs(router.getServiceNamed("port:9100"), router.ports[9100])
+        self.assertIsNot(router.ports[9100], first)
+        self.assertIn(first, list(router))

@@ -141,6 +141,11 @@ class PathTests(SynchronousTestCase):
         self.assertEqual(canonical(b"/models/a"), b"/v1/models/a")
         self.assertEqual(canonical(b"/v1/health"), b"/health")
         self.assertEqual((canonical(b"/v1"), canonical(b"/"), canonical(b"//")), (b"/", b"/", b"/"))
+        self.assertEqual((canonical(b"*"), canonical(b"/modelsx")), (b"*", b"/modelsx"))
+
+    def test_whole_server(self) -> None:
+        """``OPTIONS *`` is a path that there is not, and no failure of the router's."""
+        self.assertEqual(error(self.house.ask(b"*", method=b"OPTIONS"))[:2], (404, "not_found_error"))
 
     def test_spellings_are_served(self) -> None:
         """Each of them reaches the upstream, query string included."""
@@ -180,6 +185,11 @@ class PathTests(SynchronousTestCase):
         self.house.console.answers["status"] = {"mode": "minimax"}
         self.assertEqual(json.loads(self.house.ask(b"/status", port=8772).answer), {"mode": "minimax"})
         self.assertEqual(self.house.console.calls[-1], ("status", 8772))
+
+    def test_closed_port(self) -> None:
+        """A request that came whole only after its port was closed is told so."""
+        del self.house.ports[8772]
+        self.assertEqual(error(self.house.ask(b"/health", port=8772))[:2], (503, "api_error"))
 
     def test_forbidden(self) -> None:
         """Admission comes first, on every path."""
@@ -311,6 +321,12 @@ class MessageTests(SynchronousTestCase):
         self.assertEqual(self.house.say(fields=fields).answer_header(b"x-mportrouter-mode"), b"claude")
         self.assertEqual(self.house.say().answer_header(b"x-mportrouter-mode"), b"mixed")
         self.assertEqual(self.house.say(port=8787, fields=fields).answer_header(b"x-mportrouter-mode"), b"mixed")
+
+    def test_mode_that_is_no_more(self) -> None:
+        """A conversation whose mode a reload has taken away gets the port's again."""
+        self.house.state.set_session_mode("8773:s1", "gone")
+        request = self.house.say(fields={"x_claude_code_session_id": "s1"})
+        self.assertEqual((request.status, request.answer_header(b"x-mportrouter-mode")), (200, b"mixed"))
 
 
 class InteractiveTests(SynchronousTestCase):

@@ -112,7 +112,10 @@ class Site:
         """Answer ``request``; every mistake of the client's becomes an error in its dialect's shape."""
         house = self.house
         try:
-            port = house.ports[request.port]
+            port = house.ports.get(request.port)
+            if port is None:
+                # What came on a connection that was still open when its port was closed.
+                raise RouterError(Kind.UNAVAILABLE, f"port {request.port} of this router is being closed")
             port.requests += 1
             fields = self._admit(request, port)
             found = self._known.get(request.path)
@@ -239,7 +242,9 @@ class Site:
     def mode_of(self, port: PortService, session: str = "") -> ModeSettings:
         """The mode in force for a conversation on a port."""
         name = self.house.state.session_mode(f"{port.number}:{session}") if session else None
-        return self.house.runtime.mode(name or port.mode)
+        runtime = self.house.runtime
+        # A reload may have taken away what a conversation was switched to.
+        return runtime.mode(name if name is not None and name in runtime.settings.modes else port.mode)
 
     def pass_on(self, request: Request, upstream: Upstream, path: bytes, body: bytes, mode: str) -> None:
         """Hand a request to one upstream and its answer back, untouched."""
@@ -288,7 +293,7 @@ def canonical(path: bytes) -> bytes:
     path = path.rstrip(b"/") or b"/"
     while path.startswith(b"/v1/v1/"):
         path = path[3:]
-    if path.split(b"/", 2)[1] in (b"messages", b"models"):
+    if path.startswith((b"/messages/", b"/models/")) or path in (b"/messages", b"/models"):
         path = b"/v1" + path
     if path in (b"/v1/health", b"/v1/status"):
         path = path[3:]
