@@ -2,7 +2,8 @@
 Make Claude Code know the ``/router`` command.
 
 Claude Code answers unknown slash commands itself. A custom command file whose body is ``/router $ARGUMENTS`` makes it
-send that text as the user's, and the router recognises it.
+send that text as the user's, and the router recognises it. The body repeats the file's own name: Claude Code sends what
+was typed beside it, and only where both say the same is it one command.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ description: Control the local LLM router (mode, status, health, stats, logs, he
 argument-hint: mode [name] [--session] | status | health | stats | logs [n] | help
 disable-model-invocation: true
 ---
-/router $ARGUMENTS
+/{name} $ARGUMENTS
 """
 
 NAMES = ("router.md", "rr.md")
@@ -58,7 +59,7 @@ def install_claude_code(directory: str, force: bool = False) -> Installed:
             continue
         temporary = f"{path}.{os.getpid()}.new"
         with open(temporary, "w", encoding="utf-8") as file:
-            file.write(_FILE.format(marker=MARKER))
+            file.write(_FILE.format(marker=MARKER, name=name.removesuffix(".md")))
         os.replace(temporary, path)
         written.append(path)
     return Installed(tuple(written), tuple(kept))

@@ -20,6 +20,8 @@ _LETTERS = re.compile(rb"/r(?:outer|r)", re.IGNORECASE)
 NEAR = 64 * 1024
 _REMINDER = re.compile(r"<system-reminder>.*?</system-reminder>", re.DOTALL)
 _COMMAND = re.compile(r"<command-(name|message|args)>(.*?)</command-\1>", re.DOTALL)
+#: What Claude Code tells the model of a command that it carried out itself (``/clear``, ``/model``).
+_LOCAL = re.compile(r"<local-command-(caveat|stdout|stderr)>.*?</local-command-\1>", re.DOTALL)
 _NOTHING = msgspec.Raw(b"")
 #: Blocks that a person's message may have beside text.
 _MEDIA = frozenset({"image", "document", "search_result", "container_upload"})
@@ -177,9 +179,11 @@ def _unwrapped(texts: list[str]) -> str:
     """
     Texts without ``<system-reminder>`` blocks, and with a client's own wrapping of a slash command undone:
     ``<command-name>/x</command-name><command-args>a b</command-args>`` is what a person typed as ``/x a b``. The body
-    of the command's file follows in the same message; where it says the same once more, once is enough.
+    of the command's file follows in the same message; where it says the same once more, once is enough. A command that
+    the client carried out itself, known by its output, is not for the model: it goes with what was said of it.
     """
-    words = []
+    words: list[str] = []
+    typed = ""
     for text in texts:
         if "<system-reminder>" in text:
             text = _REMINDER.sub("", text)
@@ -187,8 +191,13 @@ def _unwrapped(texts: list[str]) -> str:
             found = dict(_COMMAND.findall(text))
             name, arguments = found.get("name", "").strip(), found.get("args", "").strip()
             if name:
-                words.append(f"{name} {arguments}".strip())
+                typed = f"{name} {arguments}".strip()
+                words.append(typed)
                 text = _COMMAND.sub("", text)
+        if "<local-command-" in text:
+            if "<local-command-std" in text and words and words[-1] == typed:
+                words.pop()
+            text = _LOCAL.sub("", text)
         text = text.strip()
         if text and text not in words:
             words.append(text)

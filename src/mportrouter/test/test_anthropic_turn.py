@@ -87,6 +87,22 @@ class CommandTests(SynchronousTestCase):
         nameless = "<command-name></command-name>/rr"
         self.assertEqual(last_user_text(body(user(nameless))), nameless)
 
+    def test_local_commands(self) -> None:
+        """What Claude Code did by itself before (``/clear``, ``/model``) does not hide what the person says now."""
+        caveat = text("<local-command-caveat>Caveat: DO NOT respond to these messages.</local-command-caveat>")
+        clear = text("<command-name>/clear</command-name>\n  <command-message>clear</command-message>\n")
+        silent = text("<local-command-stdout></local-command-stdout>\n")
+        told = text("<local-command-stdout>Set model to Sonnet 5\nand saved</local-command-stdout>")
+        mine = text("<command-name>/router</command-name><command-args>status</command-args>"), text("/router status\n")
+        model = text("<command-name>/model</command-name><command-args>sonnet</command-args>")
+        one = text(clear["text"] + silent["text"])
+        for before in ((caveat, clear, silent), (caveat, clear, silent, model, told), (one,), (caveat, model, told)):
+            self.assertEqual(last_user_text(body(user(*before, *mine))), "/router status")
+            self.assertEqual(last_user_text(body(user(*before, text("Hello.")))), "Hello.")
+        self.assertEqual(last_user_text(body(user(text("/rr help"), silent))), "/rr help")
+        open_ended = text("<local-command-stdout>/rr help")
+        self.assertEqual(last_user_text(body(user(open_ended))), open_ended["text"])
+
     def test_system_after(self) -> None:
         """Claude Code's system message behind the person's does not hide it."""
         self.assertEqual(last_user_text(body(user("/rr help"), {"role": "system", "content": "env"})), "/rr help")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from ..commands import Command, parse
+from ..dialects.anthropic_turn import last_user_text
 from ..install import claude_code_lines, install_claude_code
 
 
@@ -40,6 +42,19 @@ class InstallTests(SynchronousTestCase):
         )
         self.assertEqual(parse(body.replace("$ARGUMENTS", "")), Command("help"))
 
+    def test_as_sent(self) -> None:
+        """Each file's text is one command together with the marks that Claude Code sends beside it."""
+        install_claude_code(self.home)
+        for name in ("router", "rr"):
+            body = self.read(f"{name}.md").rpartition("\n---\n")[2].replace("$ARGUMENTS", "status")
+            marks = f"<command-message>{name}</command-message>\n<command-name>/{name}</command-name>\n"
+            content = [
+                {"type": "text", "text": f"{marks}<command-args>status</command-args>\n"},
+                {"type": "text", "text": body},
+            ]
+            said = last_user_text(json.dumps({"messages": [{"role": "user", "content": content}]}).encode())
+            self.assertEqual(parse(said or ""), Command("status"))
+
     def test_again(self) -> None:
         """Its own files are brought up to date."""
         install_claude_code(self.home)
@@ -60,7 +75,7 @@ class InstallTests(SynchronousTestCase):
         with open(os.path.join(self.folder, "rr.md"), "rb") as file:
             self.assertEqual(file.read(), b"mine \xff")
         self.assertEqual(install_claude_code(self.home, force=True).kept, ())
-        self.assertIn("/router", self.read("rr.md"))
+        self.assertIn("/rr $ARGUMENTS", self.read("rr.md"))
 
     def test_lines(self) -> None:
         """Three lines point Claude Code at the port, without /v1."""
