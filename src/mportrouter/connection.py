@@ -429,6 +429,7 @@ class Connection(Protocol):
     def close(self) -> None:
         """Say goodbye and close; for a connection without a call."""
         self.open = False
+        self._outlet.flush()
         self.transport.loseConnection()
 
     def abort(self) -> None:
@@ -440,6 +441,7 @@ class Connection(Protocol):
         if self.call is not None:
             self._detach()
         if not self.gone:
+            self._outlet.discard()
             self.transport.abortConnection()
 
 

@@ -4,7 +4,8 @@ An epoll reactor with a shorter way from a readable socket to its protocol.
 Twisted's own wraps every event in a logging context (``callWithLogger``), so that legacy log messages carry the name
 of the protocol they come from. A router's events are many and short, and its log lines name their upstream and port
 themselves: here the most frequent event, *readable and nothing else*, is dispatched directly; every other one goes
-Twisted's way.
+Twisted's way. What is written meanwhile through an :class:`~mportrouter.eager.Outlet` goes out together when all events
+of a round are dispatched.
 
 ``twistd mportrouter`` takes this reactor where none was chosen; ``twistd --reactor=epoll`` (or any other) is respected,
 and ``twistd --reactor=mportrouter`` takes it for another service too. Linux only: elsewhere it cannot be imported, and
@@ -26,9 +27,22 @@ from twisted.internet.main import installReactor
 from twisted.internet.posixbase import _NO_FILEDESC
 from twisted.python import log
 
+from .eager import Outlet
+
+#: Writes that wait for each other at most: the last of them must not make the first one late.
+TOGETHER = 64
+
 
 class DirectEPollReactor(EPollReactor):
-    """Epoll, with readable sockets dispatched directly."""
+    """
+    Epoll, with readable sockets dispatched directly.
+
+    :ivar outbox: outlets with something to write at the end of the round.
+    """
+
+    def __init__(self) -> None:
+        self.outbox: list[Outlet] = []
+        super().__init__()
 
     def doPoll(self, timeout: float | None) -> None:
         """
@@ -37,6 +51,9 @@ class DirectEPollReactor(EPollReactor):
         :param timeout: seconds; ``None``: until something happens.
         """
         selectables = self._selectables
+        outbox = self.outbox
+        if outbox:
+            self._send()  # what timed calls have written
         try:
             events = self._poller.poll(-1 if timeout is None else timeout, len(selectables))
         except InterruptedError:
@@ -57,6 +74,20 @@ class DirectEPollReactor(EPollReactor):
                 why = error
             if why:
                 self._disconnectSelectable(selectable, why, True)
+            if len(outbox) >= TOGETHER:
+                self._send()
+        if outbox:
+            self._send()
+
+    def _send(self) -> None:
+        """Empty the outbox."""
+        waiting = self.outbox[:]
+        self.outbox.clear()
+        for outlet in waiting:
+            try:
+                outlet.flush()
+            except Exception:  # noqa: BLE001 - whatever it is, the other connections go on
+                log.err()
 
     doIteration = doPoll
 

@@ -44,6 +44,56 @@ reactor.connectTCP("127.0.0.1", port.getHost().port, Asking())
 reactor.run()
 """
 
+_ROUND = """
+import socket
+from mportrouter.reactor import DirectEPollReactor
+from mportrouter.eager import Outlet
+from twisted.internet.tcp import Connection
+from twisted.internet.protocol import Protocol
+reactor = DirectEPollReactor()
+seen = []
+class Echo(Protocol):
+    def dataReceived(self, data):
+        self.outlet.write(data.upper())
+        self.outlet.write(b"!")
+        seen.append(bytes(self.peek()))
+    def peek(self):
+        try:
+            return self.far.recv(100)
+        except BlockingIOError:
+            return b""
+fars = []
+for _ in range(3):
+    far, near = socket.socketpair()
+    far.setblocking(False)
+    near.setblocking(False)
+    echo = Echo()
+    transport = Connection(near, echo, reactor)
+    transport.logstr = "echo"
+    transport.connected = 1
+    echo.makeConnection(transport)
+    echo.outlet, echo.far = Outlet(transport), far
+    transport.startReading()
+    fars.append(far)
+    far.send(b"abc")
+reactor.doPoll(1)
+assert seen == [b"", b"", b""], seen
+assert [far.recv(100) for far in fars] == [b"ABC!"] * 3
+assert reactor.outbox == []
+class Broken:
+    def flush(self):
+        raise RuntimeError("oops")
+echo.outlet.write(b"later")
+reactor.outbox.insert(0, Broken())
+reactor.doPoll(0)
+assert fars[-1].recv(100) == b"later"
+fars[0].send(b"abc")
+fars[-1].send(b"abc")
+fars[-1].close()
+reactor.doPoll(1)
+assert fars[0].recv(100) == b"ABC!"
+"""
+
 
 def python(*words: str) -> subprocess.CompletedProcess[str]:
     """A process of its own: this one has its reactor already."""
@@ -65,6 +115,11 @@ class ReactorTests(SynchronousTestCase):
         """Its name installs it; a protocol that raises loses its connection and nothing else."""
         done = python("-c", _EXCHANGE)
         self.assertEqual((done.returncode, done.stdout), (0, "oops\n"), done.stderr)
+
+    def test_round(self) -> None:
+        """What is written during a round leaves at its end, before the next wait at the latest, whatever breaks."""
+        done = python("-c", _ROUND)
+        self.assertEqual(done.returncode, 0, done.stderr)
 
     def test_without_epoll(self) -> None:
         """Where there is no epoll it says so."""

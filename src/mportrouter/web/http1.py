@@ -365,6 +365,7 @@ class HTTPChannel(Protocol):
             self._reading = True
             transport.resumeProducing()
         if ITCPTransport.providedBy(transport):
+            self.outlet.flush()
             transport.loseWriteConnection()
         self._linger_until = self._clock.seconds() + LINGER_ALL
         self._deadline.within(LINGER)
@@ -381,6 +382,7 @@ class HTTPChannel(Protocol):
         if self._state != _LINGERING:
             self._forget()
         self._state = _CLOSED
+        self.outlet.flush()
         self.transport.loseConnection()
         self._deadline.within(self._front.keepalive_seconds)
 
@@ -400,6 +402,7 @@ class HTTPChannel(Protocol):
         if self._state != _CLOSED:
             self._pending = b""
             self._state = _CLOSED
+        self.outlet.flush()
         self.transport.abortConnection()
 
     def retire(self) -> None:
