@@ -215,6 +215,11 @@ class SwitchTests(ModesTestCase):
         mine = {"x-claude-code-session-id": "session-1"}
         self.said("/router mode anthropic --session", headers=mine)
         self.assertEqual(self.served(headers=mine), CLAUDE)
+        self.assertEqual(json.loads(self.said("/router mode --json", headers=mine).text)["mode"], "anthropic")
+        self.assertNotIn("session", json.loads(self.said("/router mode --json").text))
+        again = self.said("/router mode minimax --session --json", headers=mine)
+        self.assertEqual(json.loads(again.text)["previous"], "anthropic")
+        self.said("/router mode anthropic --session", headers=mine)
         self.assertEqual(self.served(headers={"x-claude-code-session-id": "session-2"}), MINIMAX)
         self.assertEqual(self.served(), MINIMAX)
         user = {"user_id": '{"device_id":"d","account_uuid":"","session_id":"session-3"}'}

@@ -133,6 +133,8 @@ class Breaker:
         self._told_down = False
         self._cause = Kind.UNAVAILABLE
         self._advised = False
+        #: A check, which a list of models answers, found the account out.
+        self._found_out = False
         self._openings = 0
         self._failures = self._timeouts = self._server_errors = 0
         self._degraded_until = 0.0
@@ -234,8 +236,9 @@ class Breaker:
         """
         What a health check found.
 
-        A good one marks up, and lets a circuit that faults opened try a real request at once; not one that a key, money
-        or the provider's own advice keeps shut, of which a list of models says nothing.
+        A good one marks up, and lets a circuit that faults opened try a real request at once, and so one that a check
+        has opened; not one that a request's key, money or the provider's own advice keeps shut, of which a list of
+        models says nothing.
 
         :param verdict: why a failed one failed.
         """
@@ -243,13 +246,15 @@ class Breaker:
         if verdict is not None and not ok:
             if verdict.account:
                 self.last_failure = verdict
+                self._found_out = self._found_out or self._core.state != "open"
                 self._account_out(verdict)
                 return
             ok = verdict.kind is Kind.RATE or verdict.kind in _ALIVE or verdict.kind.clients_fault
         if ok:
             self._failed_checks = 0
             self._sick = False
-            if self._core.state == "open" and self._cause is Kind.UNAVAILABLE and not self._advised:
+            mended = self._found_out or self._cause is Kind.UNAVAILABLE
+            if self._core.state == "open" and mended and not self._advised:
                 self._tell(self._circuit.wait_over(), "a health check succeeded")
         else:
             self._failed_checks += 1
@@ -338,7 +343,7 @@ class Breaker:
             self._succeeded(model, generation)
             return
         self._known = True
-        self._clean = False
+        self._clean = self._found_out = False
         self.last_failure = verdict
         if verdict.account and kind is not Kind.NETWORK:
             self._account_out(verdict)

@@ -124,8 +124,11 @@ class Console:
     def mode(self, port: int | None, name: str | None, session: str | None) -> dict[str, Any]:
         service = self._port(port) if port is not None else self._dynamic_port()
         settings = self._router.runtime.settings
+        own = self._router.state.session_mode(f"{service.number}:{session}") if session else None
+        before = own if own in settings.modes else service.mode
         if name is None:
-            return {"port": service.number, "mode": service.mode, "modes": sorted(settings.modes)}
+            shown = {"port": service.number, "mode": before, "modes": sorted(settings.modes)}
+            return {**shown, "session": True, "note": f"The port's is {service.mode}."} if own == before else shown
         if name not in settings.modes:
             raise invalid_mode(name, sorted(settings.modes))
         if service.settings.locked:
@@ -133,7 +136,6 @@ class Console:
         missing = self._router.missing_keys(settings, name)
         if missing:
             raise CommandError(f"mode {name} needs {' and '.join(missing)}: set it and restart the router")
-        before = service.mode
         if session:
             self._router.state.set_session_mode(f"{service.number}:{session}", name)
         else:

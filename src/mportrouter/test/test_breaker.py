@@ -359,6 +359,20 @@ class BreakerTests(SynchronousTestCase):
         breaker.health(False, NO_KEY)
         self.assertEqual((breaker.state, self.names()), ("open", ["auth_failure", "opened", "down"]))
 
+    def test_check_finds_good_key(self) -> None:
+        """What a check took out for its key a good check lets be tried again; not what a request was refused for."""
+        breaker = self.make()
+        breaker.health(False, NO_KEY)
+        breaker.health(False, NO_KEY)
+        breaker.health(True)
+        self.assertEqual((breaker.state, breaker.rank("m")), ("half-open", 0))
+        self.fails(breaker, NO_KEY)
+        breaker.health(True)
+        self.assertEqual(breaker.state, "open")
+        breaker.health(False, NO_KEY)
+        breaker.health(True)
+        self.assertEqual(breaker.state, "open")
+
     def test_early_trial(self) -> None:
         """A good check lets a circuit that faults opened try a request before its time."""
         breaker = self.make()
