@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from zope.interface import Interface, implementer
 
 from . import usage as usage_numbers
+from .agent import read_body
 from .breaker import Breaker
 from .interfaces import Headers
 from .records import Usage
@@ -138,20 +139,13 @@ class Analyzer:
 
 
 def _body_of(response: Any) -> Deferred[bytes]:
-    body = bytearray()
-
-    def take(data: bytes) -> None:
-        if len(body) + len(data) > _ANSWER_LIMIT:
-            raise _Refused("too long an answer")
-        body.extend(data)
-
-    def whole(_: object) -> bytes:
+    def whole(body: bytes) -> bytes:
         if response.code != 200:
             raise _Refused(f"HTTP {response.code}")
-        return bytes(body)
+        return body
 
-    collected: Deferred[bytes] = response.collect(take).addCallback(whole)
-    return collected
+    # Its connection is closed where the deadline passes in the middle; treq's own reading would go on for ever.
+    return read_body(response, _ANSWER_LIMIT).addCallback(whole)
 
 
 def _read(body: bytes) -> tuple[Usage | None, str]:

@@ -34,6 +34,7 @@ class Messages(Resource):
     def __init__(self) -> None:
         super().__init__()
         self.asked: list[tuple[bytes, Any, Any]] = []
+        self.stalls = False
         self.gone = 0
 
     def render_POST(self, request: Request) -> Any:
@@ -42,6 +43,10 @@ class Messages(Resource):
             request.notifyFinish().addErrback(self._left)
             return NOT_DONE_YET
         request.setResponseCode(self.status)
+        if self.stalls:
+            request.write(self.body[:5])
+            request.notifyFinish().addErrback(self._left)
+            return NOT_DONE_YET
         return self.body
 
     def _left(self, _: object) -> None:
@@ -183,3 +188,14 @@ class AnalyzerTests(SynchronousTestCase):
         """A lone surrogate in the turn is sent as the escape it came as."""
         self.answer("2")
         self.assertEqual(self.successResultOf(self.ask("x \ud800 y"))[0].value, 2)
+
+    def test_stalled_body(self) -> None:
+        """An answer that stops in its middle ends with the deadline too, and its connection with it."""
+        self.answer("4")
+        self.messages.stalls = True
+        asked = self.ask()
+        self.assertNoResult(asked)
+        self.clock.advance(1.5)
+        self.agent.flush()
+        self.assertEqual(self.successResultOf(asked), (local_score(TEXT), None))
+        self.assertEqual(self.messages.gone, 1)
