@@ -402,7 +402,7 @@ def _health_text(result: Mapping[str, Any]) -> str:
         text = health_word(row.get("status", "unknown"), row.get("latency_ms"))
         if row.get("last_check"):
             text += f", checked {row['last_check']}"
-        detail = row.get("error") or row.get("detail")
+        detail = row.get("last_error")
         if detail:
             text += f" – {detail}"
         pairs.append((f"{name}:", text))

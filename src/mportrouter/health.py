@@ -223,18 +223,21 @@ class HealthChecker(Service):
         """One upstream in a few words: ``ok (23ms)``, ``down: connection refused``."""
         if id not in self.records:
             return "unknown"
-        status, record, circuit = self.status(id), self.records[id], self._upstreams[id].circuit
+        status, record = self.status(id), self.records[id]
         if status == "disabled":
             return status
         if status == "unknown":
             return "not checked yet"
         if status == "up":
             return f"ok ({record.latency_ms:.0f}ms)" if record.latency_ms is not None else "ok"
-        reason = record.last_error
-        if not reason and circuit.last_failure is not None:
-            reason = circuit.last_failure.message
+        reason = self._reason(id)
         words = status.replace("_", " ")
         return f"{words}: {reason}" if reason else words
+
+    def _reason(self, id: str) -> str:
+        """Why an upstream is not well: what a check found, else what a request met."""
+        failure = self._upstreams[id].circuit.last_failure
+        return self.records[id].last_error or (failure.message if failure is not None else "")
 
     def report(self, mode: str, uptime: float) -> tuple[int, dict[str, Any]]:
         """
@@ -258,8 +261,9 @@ class HealthChecker(Service):
                 "latency_ms": None if record.latency_ms is None else round(record.latency_ms),
                 "last_check": record.last_check,
             }
-            if record.last_error:
-                providers[id]["last_error"] = record.last_error
+            reason = "" if status in ("up", "unknown", "disabled") else self._reason(id)
+            if reason:
+                providers[id]["last_error"] = reason
         if all(status == "down" for status in statuses):
             overall = "unhealthy"
         elif all(status in ("up", "unknown") for status in statuses):

@@ -289,7 +289,7 @@ class RenderTests(SynchronousTestCase):
                 "status": "degraded",
                 "providers": {
                     "anthropic": {"status": "up", "latency_ms": 142, "last_check": "2026-06-23T10:30:00Z"},
-                    "minimax": {"status": "down", "latency_ms": None, "last_check": None, "error": "refused"},
+                    "minimax": {"status": "down", "latency_ms": None, "last_check": None, "last_error": "refused"},
                 },
                 "current_mode": "mixed",
                 "router_uptime": "24h 15m",

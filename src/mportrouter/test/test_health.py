@@ -133,6 +133,7 @@ class HealthCheckerTests(SynchronousTestCase):
         for _ in range(3):
             self.minimax.circuit.permit("m").failure(Verdict(Kind.UPSTREAM, "boom", status=500))  # type: ignore
         self.assertEqual(self.report()[1]["providers"]["minimax"]["status"], "degraded")
+        self.assertEqual(self.report()[1]["providers"]["minimax"]["last_error"], "boom")
         self.assertEqual(self.checker.line("minimax"), "degraded: boom")
         self.claude.circuit.permit("m").failure(Verdict(Kind.RATE, "slow", retry_after=9.0))  # type: ignore
         self.assertEqual(self.report()[1]["providers"]["anthropic"]["status"], "degraded")
