@@ -16,7 +16,6 @@ from typing import Any
 
 from twisted.internet.tcp import Connection
 
-
 #: Bytes of several writes that may wait together.
 _HELD = 64 * 1024
 

@@ -117,7 +117,7 @@ class Exchange:
         self._call: ICall | None = None
         self._timer: IDelayedCall | None = None
         self._reader: IAnswerReader | None = None
-        self._limits = Timeouts()
+        self._limits: Timeouts
         self._held: list[bytes] = []
         self._body = b""
         self._headers: list[tuple[bytes, bytes]] = []

@@ -53,9 +53,21 @@ def form(headers: Headers) -> tuple[bool, bytes]:
     return kind[:17].lower() == b"text/event-stream", b"" if coding == b"identity" else coding
 
 
+#: Names of modes and upstreams and most decisions come again and again.
+_texts: dict[str, bytes] = {}
+_REMEMBERED = 1024
+
+
 def header_text(text: str) -> bytes:
     """``text`` as a header value: one line of printable ASCII, at most 300 bytes."""
-    return text.encode("ascii", "replace").replace(b"\r", b" ").replace(b"\n", b" ")[:300]
+    found = _texts.get(text)
+    if found is None:
+        found = text.encode("ascii", "replace").replace(b"\r", b" ").replace(b"\n", b" ")[:300]
+        if len(_texts) >= _REMEMBERED:
+            _texts.clear()
+        if len(text) <= 300:
+            _texts[text] = found
+    return found
 
 
 def as_refusal(error: Exception) -> RouterError:

@@ -101,7 +101,7 @@ class EventReader:
         self.verdict: Verdict | None = None
         self._framer = sse.Framer()
         self._framed = False  # at least one event came
-        self._raw = bytearray()  # the first bytes while no event came: they may be a JSON error
+        self._raw: list[bytes] = []  # the first pieces while no event came: they may be a JSON error
         self._received = 0
         self._tail = bytearray()
         self._cut = False  # the tail does not begin at the start of an event
@@ -155,9 +155,9 @@ class EventReader:
 
     def _gate(self, data: bytes) -> None:
         framer = self._framer
+        if not self._framed and self._received < _RAW_LIMIT:
+            self._raw.append(data)
         self._received += len(data)
-        if not self._framed and len(self._raw) < _RAW_LIMIT:
-            self._raw += data
         try:
             framer.feed(data)
             while (event := framer.next()) is not None:
@@ -169,9 +169,9 @@ class EventReader:
             self._fail(garbage(str(error)))
             return
         if self.state is CONTENT:
-            if self._raw.find(b"event:message", 0, _TAIL) >= 0:
+            if b"".join(self._raw).find(b"event:message", 0, _TAIL) >= 0:
                 self._needle = b"event:message_delta"
-            self._raw = bytearray()
+            self._raw = []
             self._first = len(event.data) if event is not None else 0
             self._tail = framer.rest()
             if len(self._tail) > self._limit:
@@ -215,13 +215,13 @@ class EventReader:
     def _fail(self, verdict: Verdict) -> None:
         self.state = ERROR
         self.verdict = verdict
-        self._raw = bytearray()
+        self._raw = []
         self._framer = sse.Framer()
 
     def _why_nothing_came(self) -> Verdict:
         if self._framed:
             return Verdict(Kind.CUT, "the stream ended before any content", retry_same=True, status=200)
-        raw = bytes(self._raw)
+        raw = b"".join(self._raw)
         if not raw.strip():
             return garbage("the answer is empty")
         found = read_event_slowly(raw)

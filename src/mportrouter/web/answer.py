@@ -38,17 +38,17 @@ def status_line(status: int) -> bytes:
 
 def field_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     """Fields as lines, each with its CR LF."""
-    lines = [b"%b: %b\r\n" % field for field in headers if field[0].lower() not in _OWN]
-    block = b"".join(lines)
-    count = len(lines)
-    if block.count(b"\n") == count and block.count(b"\r") == count and b"\0" not in block:
+    lines = [b": ".join(field) for field in headers if field[0].lower() not in _OWN]
+    lines.append(b"")
+    block = b"\r\n".join(lines)
+    if len(block.translate(None, b"\r\n\0")) == len(block) - 2 * len(lines) + 2:
         return block
     # Each line ends in a CR LF of ours, so a further CR, LF or NUL came with some name or value.
     safe = []
-    for line in lines:
-        name, _, value = line[:-2].partition(b": ")
+    for line in lines[:-1]:
+        name, _, value = line.partition(b": ")
         if _NAME.fullmatch(name) and not _UNSAFE.search(value):
-            safe.append(line)
+            safe.append(line + b"\r\n")
     return b"".join(safe)
 
 
@@ -61,7 +61,8 @@ def head(status: int, headers: Iterable[tuple[bytes, bytes]], date: bytes, frami
     :param connection: :data:`CLOSE`, :data:`KEEP` or nothing.
     """
     start = status_line(status) + field_lines(headers)
-    if b"\r\ndate: " in start.lower():
+    # An upstream's names are in lower case, and nearly all send their own date.
+    if b"\r\ndate: " in start or b"\r\ndate: " in start.lower():
         date = b""
     return b"".join((start, date, framing, connection, b"\r\n"))
 
