@@ -66,6 +66,7 @@ class Passage:
     def response(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self._status = status
         self._last = self._clock.seconds()
+        self._disarm()
         fields = forwarded(headers)
         length = None
         for name, value in headers:
@@ -74,6 +75,7 @@ class Passage:
         fields.append((b"x-mportrouter-upstream", header_text(self._upstream.id)))
         fields.append((b"x-mportrouter-mode", header_text(self._mode)))
         self._request.start(status, fields, length)
+        self._arm()  # from now on another limit holds
         if self._call is not None:
             self._request.throttle(self._call.transport)
 
@@ -112,13 +114,17 @@ class Passage:
         self._call = None
         self._upstream.in_flight -= 1
         self._request.on_gone = None
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+        self._disarm()
         self._done(self._status)
 
     def _limit(self) -> float | None:
         limits = self._upstream.settings.timeouts
         return limits.idle if self._request.started else limits.answer
+
+    def _disarm(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
 
     def _arm(self) -> None:
         limit = self._limit()

@@ -19,10 +19,10 @@ from .memory_request import MemoryRequest
 class PassageTests(SynchronousTestCase):
     """Whatever the answer is, it goes back as it comes."""
 
-    def carry(self, *steps: Any, seconds: float = 1.0) -> MemoryRequest:
+    def carry(self, *steps: Any, seconds: float = 1.0, answer: float | None = 5.0) -> MemoryRequest:
         self.clock = Clock()
         settings = UpstreamSettings(
-            "a", "anthropic", base_url="https://x.invalid", timeouts=Timeouts(answer=5.0, idle=3.0)
+            "a", "anthropic", base_url="https://x.invalid", timeouts=Timeouts(answer=answer, idle=3.0)
         )
         self.upstream = MemoryUpstream(self.clock, "a", [steps], settings)
         self.refused: list[RouterError] = []
@@ -92,6 +92,13 @@ class PassageTests(SynchronousTestCase):
         request = self.carry(Head(), Chunk(b"half"), Wait(60), seconds=5)
         self.assertTrue(request.aborted)
         self.assertTrue(self.upstream.requests[0].call.aborted)
+
+    def test_stalled_soon(self) -> None:
+        """The limit on silence in the middle holds whatever the one before the answer was."""
+        for answer in (600.0, None):
+            request = self.carry(Head(), Chunk(b"half"), Wait(60), seconds=3.5, answer=answer)
+            self.assertTrue(request.aborted, answer)
+            self.assertEqual((self.done, self.clock.getDelayedCalls()), ([200], []))
 
     def test_client_gone(self) -> None:
         """A client that leaves ends the call."""
