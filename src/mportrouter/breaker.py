@@ -400,6 +400,8 @@ class Breaker:
             self._tell("auth_failure", verdict.message)
             seconds = settings.open_for
         else:
+            if len(self._rate_limits) >= _MODELS and model not in self._rate_limits:
+                self._rate_limits = {name: count for name, count in self._rate_limits.items() if name in self._rests}
             count = self._rate_limits[model] = self._rate_limits.get(model, 0) + 1
             seconds = 0.0
             if count >= settings.rate_limited_after:
@@ -408,9 +410,8 @@ class Breaker:
         if seconds <= 0:
             return
         fresh = self._rest(model, now) is None
-        if len(self._rests) >= _MODELS or len(self._rate_limits) > _MODELS:
+        if len(self._rests) >= _MODELS:
             self._rests = {name: rest for name, rest in self._rests.items() if rest[0] > now}
-            self._rate_limits = {name: count for name, count in self._rate_limits.items() if name in self._rests}
         if len(self._rests) < _MODELS or model in self._rests:
             until = max(now + seconds, self._rests.get(model, (0.0, verdict.kind))[0])
             self._rests[model] = (until, verdict.kind)

@@ -182,7 +182,7 @@ class _Window:
     """
     What the last hour cost, in buckets of a second.
 
-    A clock that is set back adds to the latest bucket.
+    Where the clock is set back, what lies ahead of it counts as just now: it must neither be lost nor stay until then.
     """
 
     __slots__ = ("_buckets", "total")
@@ -194,15 +194,20 @@ class _Window:
     def add(self, now: float, cost: int) -> None:
         second = int(now)
         buckets = self._buckets
-        if buckets and buckets[-1][0] >= second:
+        if buckets and buckets[-1][0] == second:
             buckets[-1][1] += cost
         else:
-            buckets.append([second, cost])
             self.forget(second)
+            buckets.append([second, cost])
         self.total += cost
 
     def forget(self, second: int) -> None:
         buckets = self._buckets
+        ahead = 0
+        while buckets and buckets[-1][0] > second:
+            ahead += buckets.pop()[1]
+        if ahead:
+            buckets.append([second, ahead])
         while buckets and buckets[0][0] <= second - WINDOW:
             self.total -= buckets.popleft()[1]
 

@@ -431,9 +431,10 @@ class BreakerTests(SynchronousTestCase):
             self.assertIn(breaker.state, ("closed", "half-open"))
 
     def test_many_models(self) -> None:
-        """Names that clients make up cannot fill the memory."""
-        breaker = self.make()
-        for number in range(2000):
-            breaker._failed(f"m{number}", 0, Verdict(Kind.RATE, "x", retry_after=60.0))
-        self.assertLessEqual(len(breaker._rests), 256)
-        self.assertLessEqual(len(breaker._rate_limits), 300)
+        """Names that clients make up cannot fill the memory, with the provider's advice and without."""
+        for advice in (60.0, None):
+            breaker = self.make()
+            for number in range(2000):
+                breaker._failed(f"m{number}", 0, Verdict(Kind.RATE, "x", retry_after=advice))
+            self.assertLessEqual(len(breaker._rests), 256)
+            self.assertLessEqual(len(breaker._rate_limits), 300)

@@ -330,6 +330,17 @@ class SpentTests(LedgerTestCase):
         self.ledger._wall = lambda: AT - 500
         self.ledger.add(record(cost=10))
         self.assertEqual(self.ledger.spent(3600), 110)
+        self.ledger._wall = lambda: AT - 500 + 3601
+        self.assertEqual(self.ledger.spent(3600), 0)
+
+    def test_clock_from_the_future(self) -> None:
+        """What was spent while the clock was years ahead counts for an hour, not for years."""
+        self.ledger.startService()
+        self.ledger._wall = lambda: AT + 1e8
+        self.ledger.add(record(cost=100))
+        for later, spent in ((10, 100), (3000, 100), (3700, 0)):
+            self.ledger._wall = lambda later=later: AT + later  # type: ignore[misc]
+            self.assertEqual(self.ledger.spent(3600), spent)
 
 
 class StatsTests(LedgerTestCase):
