@@ -4,11 +4,12 @@ The router's log file: one line an event, made for ``grep``, ``tail`` and ``/rou
 ::
 
     2026-11-21T10:30:00.123Z INFO exchange upstream=minimax mode=mixed port=8787 model=MiniMax-M3 status=200 ms=812.4
-        ttft=231.0 in=1200 out=310 cache_read=0 cost=0.000732 attempts=1 outcome=ok request=req_1 decision="…"
+        ttft=231.0 in=1200 out=310 cache_read=0 cache_write=0 cost=0.000732 attempts=1 outcome=ok request=req_1
+        decision="…"
 
-(one line in the file). ``ms`` and ``ttft`` are milliseconds, ``in``, ``out`` and ``cache_read`` tokens, ``cost`` US
-dollars; ``-`` stands for nothing. Each failed attempt has a ``WARN attempt`` line of its own. The levels are ``DEBUG
-INFO WARN ERROR FATAL``. With ``format: json`` each line is an object with the same names.
+(one line in the file). ``ms`` and ``ttft`` are milliseconds, ``in``, ``out``, ``cache_read`` and ``cache_write``
+tokens, ``cost`` US dollars; ``-`` stands for nothing. Each failed attempt has a ``WARN attempt`` line of its own. The
+levels are ``DEBUG INFO WARN ERROR FATAL``. With ``format: json`` each line is an object with the same names.
 
 Lines are gathered and written together within a twentieth of a second, so that an exchange pays for a list append and,
 later, for its share of one write. Prompts and answers never come here; what looks like a key is masked.
@@ -321,9 +322,10 @@ def _exchange_level(record: ExchangeRecord) -> int:
 def _exchange_line(record: ExchangeRecord, level: int) -> str:
     usage = record.usage
     if usage is None:
-        tokens = "in=- out=- cache_read=-"
+        tokens = "in=- out=- cache_read=- cache_write=-"
     else:
-        tokens = f"in={usage.input} out={usage.output} cache_read={usage.cache_read}"
+        written = usage.cache_write_5m + usage.cache_write_1h
+        tokens = f"in={usage.input} out={usage.output} cache_read={usage.cache_read} cache_write={written}"
     first = record.first_milliseconds
     line = (
         f"{instant(record.at + record.milliseconds / 1000.0)} {_NAMES[level]} exchange "
@@ -352,6 +354,7 @@ def _exchange_json(record: ExchangeRecord, level: int) -> str:
             "in": None if usage is None else usage.input,
             "out": None if usage is None else usage.output,
             "cache_read": None if usage is None else usage.cache_read,
+            "cache_write": None if usage is None else usage.cache_write_5m + usage.cache_write_1h,
             "cost": record.cost / 1e12,
             "attempts": record.attempts,
             "outcome": record.outcome,

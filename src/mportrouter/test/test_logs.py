@@ -37,7 +37,7 @@ def record(**changes: object) -> ExchangeRecord:
             status=200,
             milliseconds=812.44,
             first_milliseconds=231.0,
-            usage=Usage(input=1200, output=310, cache_read=7),
+            usage=Usage(input=1200, output=310, cache_read=7, cache_write_5m=2, cache_write_1h=3),
             cost=732_000_000,
             attempts=1,
             decision="primary of mixed",
@@ -76,8 +76,8 @@ class LineTests(LogTestCase):
             self.lines(),
             [
                 "2026-11-18T11:06:41.062Z INFO exchange upstream=minimax mode=mixed port=8787 model=MiniMax-M3 "
-                "status=200 ms=812.4 ttft=231.0 in=1200 out=310 cache_read=7 cost=0.000732 attempts=1 outcome=ok "
-                'request=req_1 decision="primary of mixed"'
+                "status=200 ms=812.4 ttft=231.0 in=1200 out=310 cache_read=7 cache_write=5 cost=0.000732 attempts=1 "
+                'outcome=ok request=req_1 decision="primary of mixed"'
             ],
         )
 
@@ -87,7 +87,7 @@ class LineTests(LogTestCase):
         self.log.exchange(ExchangeRecord(at=AT, outcome="command", status=200))
         self.log.flush()
         (line,) = self.lines()
-        for part in ("upstream=- ", "model=- ", "ttft=- ", "in=- out=- cache_read=- ", "request=- ", 'decision=""'):
+        for part in ("upstream=- ", "model=- ", "ttft=- ", "cache_read=- cache_write=- ", "request=- ", 'decision=""'):
             self.assertIn(part, line)
 
     def test_levels(self) -> None:

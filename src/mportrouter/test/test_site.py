@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import Any, ClassVar
 
 import attrs
@@ -17,7 +18,7 @@ from ..pricing import PriceBook
 from ..records import ExchangeRecord
 from ..routing.table import ModelMap
 from ..runtime import Runtime
-from ..settings import ModeSettings, PortSettings
+from ..settings import BudgetSettings, ModeSettings, PortSettings
 from ..state import RuntimeState
 from ..testing import MemoryConsole, MemoryLedger, MemoryUpstream, canned_message, canned_stream, respond
 from ..watch import Watch
@@ -364,6 +365,20 @@ class InteractiveTests(SynchronousTestCase):
 
         self.house.scores = [succeed(Score(9, ("asked",)))]
         self.assertEqual(self.who({"role": "user", "content": "rename this variable"}), b"anthropic")
+
+    def test_past_the_ceiling(self) -> None:
+        """Past the ceiling no model is paid for an analysis, and a refusal tells mode and reason in its headers."""
+        house = House(budget=BudgetSettings(Decimal("0.01")))
+        house.ledger.add(ExchangeRecord(at=house.epoch(), outcome="ok", provider="anthropic", cost=10**11))
+        house.scores = ["never taken"]
+        request = house.say("rename this", port=8774)
+        self.assertEqual(request.answer_header(b"x-mportrouter-upstream"), b"minimax")
+        self.assertEqual(house.scores, ["never taken"])
+        refused = house.say(port=8771)
+        self.assertEqual(refused.status, 429)
+        self.assertEqual(refused.answer_header(b"x-mportrouter-mode"), b"anthropic")
+        self.assertEqual(refused.answer_header(b"x-mportrouter-attempts"), b"0")
+        self.assertIn(b"cost ceiling reached", refused.answer_header(b"x-mportrouter-decision") or b"")
 
     def test_left_while_analysed(self) -> None:
         """A client that leaves while its turn is analysed ends the analysis, and nothing is sent."""

@@ -18,6 +18,7 @@ from ..interfaces import Look
 from ..ports import PortService
 from ..records import ExchangeRecord
 from ..relay import Exchange
+from ..reply import header_text
 from ..routing.complexity import RoutingFeatures, Score, score
 from ..routing.policy import Plan
 from ..runtime import Runtime, share_key
@@ -111,7 +112,12 @@ class Messages:
         if plan.refusal is not None:
             record.outcome, record.status, record.error = "error", plan.refusal.status, plan.refusal.message
             house.record(runtime, record)
-            site.refuse(request, plan.refusal, record.request_id)
+            about = [
+                (b"x-mportrouter-mode", header_text(mode.name)),
+                (b"x-mportrouter-attempts", b"0"),
+                (b"x-mportrouter-decision", header_text(plan.decision)),
+            ]
+            site.refuse(request, plan.refusal, record.request_id, about)
             return
         site.begin()
 
@@ -172,7 +178,8 @@ class Messages:
                 size=look.size,
             )
         )
-        asked = self._house.analyse(mode, runtime, turn.text) if turn.text else None
+        # Past the ceiling the strong upstream is no choice, and asking it would spend more.
+        asked = self._house.analyse(mode, runtime, turn.text) if turn.text and not over else None
         if asked is None:
             decide(local)
             return

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from twisted.internet.defer import maybeDeferred
@@ -180,10 +180,20 @@ class Site:
         """A new id for an exchange, unique over restarts."""
         return f"req_mr{self._prefix}{next(self._serial):08x}"
 
-    def refuse(self, request: Request, error: RouterError, request_id: str | None = None) -> None:
-        """Answer with an error of the router's own."""
+    def refuse(
+        self,
+        request: Request,
+        error: RouterError,
+        request_id: str | None = None,
+        about: Sequence[tuple[bytes, bytes]] = (),
+    ) -> None:
+        """
+        Answer with an error of the router's own.
+
+        :param about: header fields that tell how it came about.
+        """
         id = request_id or self.request_id()
-        request.respond(error.status, error.headers(id), self.dialect.error_body(error, id))
+        request.respond(error.status, [*about, *error.headers(id)], self.dialect.error_body(error, id))
 
     def refusal(self, error: RouterError, request: Request | None) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
         """The answer to what is not even a request (:class:`mportrouter.web.http1.HTTPServerFactory` asks for it)."""
