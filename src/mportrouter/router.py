@@ -318,8 +318,12 @@ class Router(MultiService):
 
     def abort(self) -> None:
         """Close every connection now."""
-        for port in self.ports.values():
+        for port in self._all_ports():
             port.factory.abort_all()
+
+    def _all_ports(self) -> list[PortService]:
+        """The open ports, and those that are closed but for their last answers."""
+        return [service for service in self if isinstance(service, PortService)]
 
     def drain(self) -> Deferred[Any]:
         """
@@ -330,7 +334,7 @@ class Router(MultiService):
         self.draining = True
         if self.site.under_way:
             self._log.info("Waiting for {count} exchanges to finish", count=self.site.under_way)
-        finished = DeferredList([port.drain() for port in self.ports.values()], consumeErrors=True)
+        finished = DeferredList([port.drain() for port in self._all_ports()], consumeErrors=True)
         limit = self.clock.callLater(self.runtime.settings.drain, self.abort)
 
         def over(result: Any) -> Any:

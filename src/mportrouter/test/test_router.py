@@ -227,3 +227,14 @@ class ReloadTests(RouterTestCase):
         self.assertIs(router.getServiceNamed("port:9100"), router.ports[9100])
         self.assertIsNot(router.ports[9100], first)
         self.assertIn(first, list(router))
+
+    def test_closed_and_drained(self) -> None:
+        """Draining waits for the last answers of a port that was closed before, too."""
+        router = self.router("ports: {9100: minimax, 9101: mixed}\n")
+        waiting: Deferred[None] = Deferred()
+        self.patch(router.ports[9100].factory, "drain", lambda: waiting)
+        self.reload(router, "ports: {9101: mixed}\n")
+        drained = router.drain()
+        self.assertNoResult(drained)
+        waiting.callback(None)
+        self.successResultOf(drained)
