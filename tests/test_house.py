@@ -125,6 +125,7 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("admin", "state"): "the socket's place in the state directory",
     ("adminclient", "state"): "the socket's place in the state directory",
     ("adminclient", "pins"): "it captures pins",
+    ("alerts", "upstream"): "an answer is read within its limit, and given up in the middle",
     ("analysis", "upstream"): "an answer is read within its limit, and given up in the middle",
     ("health", "circuit"): "what a probe finds is told to the circuit",
     ("ledger", "state"): "the ledger lies in a directory that only its owner reads",

@@ -17,7 +17,6 @@ from random import random
 from typing import Any
 
 import attrs
-import treq
 from treq.client import HTTPClient
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
@@ -27,12 +26,15 @@ from twisted.python.failure import Failure
 from twisted.web.client import Agent
 from twisted.web.http_headers import Headers
 
+from .agent import read_body
 from .money import dollars
 from .settings import AlertSettings
 from .verdicts import clean
 
 #: Alerts that wait; past this the oldest is dropped.
 _QUEUE = 100
+#: Bytes of a webhook's answer that are read.
+_BODY = 256 * 1024
 #: Seconds before the second try; doubles with each, with ±20 % jitter.
 _FIRST_DELAY = 1.0
 _LONGEST_DELAY = 60.0
@@ -261,8 +263,9 @@ class Alerts(Service):
 
     @staticmethod
     def _drained(response: Any) -> Deferred[int]:
-        """Its status, once its body is read and thrown away."""
-        return treq.collect(response, lambda _: None).addCallback(lambda _: int(response.code))
+        """Its status, once its body is read and thrown away; of one without end only the beginning."""
+        read: Deferred[Any] = read_body(response, _BODY)
+        return read.addErrback(lambda failure: failure.trap(ValueError)).addCallback(lambda _: int(response.code))
 
     def _posted(self, result: Any, alert: _Alert) -> None:
         self._sending = None

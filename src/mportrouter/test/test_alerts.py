@@ -9,6 +9,7 @@ from treq.testing import StubTreq
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
 from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -31,6 +32,18 @@ class StubResponse:
     def deliverBody(self, protocol: Any) -> None:
         protocol.dataReceived(b"ok")
         protocol.connectionLost(Failure(ResponseDone()))
+
+
+class StalledResponse(StubResponse):
+    """Its body stops in the middle."""
+
+    def __init__(self) -> None:
+        super().__init__(200)
+        self.transport = StringTransport()
+
+    def deliverBody(self, protocol: Any) -> None:
+        protocol.makeConnection(self.transport)
+        protocol.dataReceived(b"o")
 
 
 class StubClient:
@@ -181,6 +194,15 @@ class AlertsTests(SynchronousTestCase):
         self.alerts.event("v", "down", "")
         self.clock.advance(1000)
         self.assertEqual([upstream for _, upstream in self.client.told], ["u", "v"])
+
+    def test_stalled_body(self) -> None:
+        """An answer that stops in the middle counts as a failed try, and its connection is closed."""
+        response = StalledResponse()
+        self.client.post = lambda *_, **__: succeed(response)  # type: ignore[method-assign, assignment]
+        self.alerts.event("minimax", "down", "x")
+        self.assertEqual(response.transport.producerState, "producing")
+        self.clock.advance(10.0)
+        self.assertEqual(response.transport.producerState, "stopped")
 
     def test_timeout(self) -> None:
         """A silent webhook is given up after its own limit."""
