@@ -15,6 +15,7 @@ and ``twistd --reactor=mportrouter`` takes it for another service too. Linux onl
 from __future__ import annotations
 
 import sys
+from typing import Protocol
 
 try:
     from select import EPOLLIN
@@ -27,10 +28,15 @@ from twisted.internet.main import installReactor
 from twisted.internet.posixbase import _NO_FILEDESC
 from twisted.python import log
 
-from .eager import Outlet
-
 #: Writes that wait for each other at most: the last of them must not make the first one late.
 TOGETHER = 64
+
+
+class Waiting(Protocol):
+    """What stands in the outbox."""
+
+    def flush(self) -> None:
+        """Write now what waits."""
 
 
 class DirectEPollReactor(EPollReactor):
@@ -41,7 +47,7 @@ class DirectEPollReactor(EPollReactor):
     """
 
     def __init__(self) -> None:
-        self.outbox: list[Outlet] = []
+        self.outbox: list[Waiting] = []
         super().__init__()
 
     def doPoll(self, timeout: float | None) -> None:
