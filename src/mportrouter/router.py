@@ -260,6 +260,8 @@ class Router(MultiService):
             self.admin.socket.choose()
         except CannotListenError as error:
             raise CannotStart(cannot_listen(error)) from error
+        except OSError as error:
+            raise CannotStart(f"the state directory cannot be used: {error}") from error
 
     def privilegedStartService(self) -> None:
         """

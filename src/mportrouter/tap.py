@@ -102,7 +102,9 @@ class Source:
 
     def read(self) -> Settings:
         """:raises ConfigError: with every mistake."""
-        return config.load(self._text(), self._path, self._environment, self._values(), self._flags)
+        settings = config.load(self._text(), self._path, self._environment, self._values(), self._flags)
+        _refuse_unreadable(settings)
+        return settings
 
     def _text(self) -> str | None:
         if not self._given and not os.path.exists(self._path):
@@ -118,6 +120,23 @@ class Source:
 
         values = dotenv_values(stream=io.StringIO(_text_of(path)))
         return {name: value for name, value in values.items() if value is not None}
+
+
+def _refuse_unreadable(settings: Settings) -> None:
+    """:raises ConfigError: for each ``ca_file`` that cannot be used; said here, a connection need not find out."""
+    mistakes = []
+    for upstream in settings.upstreams.values():
+        if upstream.tls.ca_file is None:
+            continue
+        from .tls import extra_trust
+
+        try:
+            extra_trust(upstream.tls.ca_file)
+        except ConfigError as error:
+            place = settings.origins.get(f"upstreams.{upstream.id}.tls.ca_file", "upstreams")
+            mistakes += [f"{place}: upstreams.{upstream.id}.{mistake}" for mistake in error.mistakes]
+    if mistakes:
+        raise ConfigError(mistakes)
 
 
 def _text_of(path: str) -> str:

@@ -102,7 +102,12 @@ def ascii_host(host: str) -> str:
 # ---------------------------------------------------------------------------------------------------- trust
 
 
-def _extra_trust(ca_file: str | None) -> bytes | None:
+def extra_trust(ca_file: str | None) -> bytes | None:
+    """
+    The authorities of a ``ca_file``.
+
+    :raises ConfigError: it cannot be read, or holds no certificates.
+    """
     if ca_file is None:
         return None
     try:
@@ -193,7 +198,7 @@ class VerifyingCreator:
         self.host = ascii_host(host)
         self.details = TLSDetails()
         self._minimum = tls.minimum
-        self._extra = _extra_trust(tls.ca_file)
+        self._extra = extra_trust(tls.ca_file)
         self._is_address = is_address(self.host)
         self._identity = IPAddress_ID(self.host) if self._is_address else DNS_ID(self.host)
         pins = pins or Pins()

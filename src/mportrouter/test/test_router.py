@@ -80,6 +80,18 @@ class CompositionTests(RouterTestCase):
             assert upstream.settings.api_key is not None
             self.assertNotIn(upstream.settings.api_key.value, KEYS.values())
 
+    def test_state_not_usable(self) -> None:
+        """A state directory that cannot be looked into ends the start with a line and no traceback."""
+
+        def choose() -> None:
+            raise PermissionError(13, "Permission denied", self.folder)
+
+        router = self.router()
+        router.ports.clear()  # no real socket is wanted here
+        self.patch(router.admin.socket, "choose", choose)
+        error = self.assertRaises(CannotStart, router.refuse_taken)
+        self.assertIn("the state directory cannot be used", str(error))
+
     def test_nothing_listens(self) -> None:
         """Composing binds nothing and makes no file."""
         self.router(all_ports=True)

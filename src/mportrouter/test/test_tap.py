@@ -179,6 +179,20 @@ class SourceTests(TapTestCase):
         path = self.write("latin.yaml", b"state: caf\xe9\n")
         self.assertMistake(self.source("--config", path), "not UTF-8 at byte 10")
 
+    def test_authority_missing(self) -> None:
+        """A ``ca_file`` that is not there, or holds no certificate, is told with its line at each reading."""
+        empty = self.write("empty.pem", "no certificate\n")
+        path = self.write(
+            "mine.yaml",
+            "upstreams:\n  anthropic: {tls: {ca_file: /nowhere/ca.pem}}\n"
+            f"  minimax: {{tls: {{ca_file: {empty}}}}}\n",
+        )
+        self.assertMistake(
+            self.source("--config", path),
+            f"{path}:2: upstreams.anthropic.tls.ca_file /nowhere/ca.pem: No such file or directory",
+            f"{path}:3: upstreams.minimax.tls.ca_file {empty}: no certificates in PEM form",
+        )
+
     def test_mistakes_all_at_once(self) -> None:
         """Every mistake is told, each with its line and the nearest name."""
         path = self.write("bad.yaml", "ports: {8787: mixt}\nhelth: {every: 5s}\nbreaker: {failures: none}\n")
