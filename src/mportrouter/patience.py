@@ -27,9 +27,8 @@ def deadlines(
         limit = limits.head if streamed else limits.answer
         if limit is not None:
             yield sent + limit, f"no answer within {limit:g} s"
-    if streamed and waiting:
-        if limits.first_content is not None:
-            yield sent + limits.first_content, f"no content within {limits.first_content:g} s"
+    if streamed and waiting and limits.first_content is not None:
+        yield sent + limits.first_content, f"no content within {limits.first_content:g} s"
     elif begun and limits.idle is not None:
         yield max(last, sent) + limits.idle, f"nothing came for {limits.idle:g} s"
     if limits.total is not None:

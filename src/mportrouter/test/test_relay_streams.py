@@ -142,6 +142,13 @@ class Time(SynchronousTestCase):
         relayed.run(1)
         self.assertEqual(relayed.header("x-mportrouter-upstream"), "b")
 
+    def test_no_content_without_its_limit(self) -> None:
+        """Where that limit is off, the one on silence holds in its place: a stalled head is not waited for for ever."""
+        scripts = {"a": [stream(EVENTS[0], Wait(99))], "b": [stream(*EVENTS, End())]}
+        limits = attrs.evolve(self.LIMITS, first_content=None)
+        relayed = Relayed(scripts, streamed=True, timeouts=limits).run(60)
+        self.assertEqual(relayed.header("x-mportrouter-upstream"), "b")
+
     def test_whole_answers_take_longer(self) -> None:
         """An answer that is not streamed has the answer limit, not the stream's."""
         relayed = Relayed({"a": [[Wait(7), *whole()]]}, timeouts=self.LIMITS).run(9)

@@ -244,6 +244,7 @@ class ModelTests(SynchronousTestCase):
         self.assertEqual((len(first["data"]), first["has_more"]), (1, True))
         rest = json.loads(self.house.ask(b"/v1/models?limit=x&after_id=minimax-model").answer)
         self.assertEqual([each["id"] for each in rest["data"]], ["anthropic-model"])
+        self.assertEqual(self.house.ask(b"/v1/models?limit=" + b"9" * 5000).status, 200)
 
     def test_one(self) -> None:
         """A single model is answered, an unknown one is a 404."""

@@ -82,7 +82,7 @@ class Models:
         if after in ids:
             ids = ids[ids.index(after) + 1 :]
         limit = query.get("limit", ["1000"])[0]
-        count = min(1000, max(1, int(limit))) if limit.isdigit() else 1000
+        count = min(1000, max(1, int(limit[:9]))) if limit.isdigit() else 1000
         page = ids[:count]
         self._site.respond_json(
             request,
