@@ -469,5 +469,7 @@ def cannot_listen(error: CannotListenError) -> str:
     where = f"{error.interface or '*'}:{error.port}"
     if number == errno.EACCES:
         return f"no permission to listen on {where}: ports below 1024 are the superuser's; choose another with --port"
-    reason = os.strerror(number) if number is not None else str(error.socketError)
+    reason = os.strerror(number) if number is not None and number > 0 else str(error.socketError)
+    if number != errno.EADDRINUSE:
+        return f"cannot listen on {where}: {reason}"
     return f"cannot listen on {where}: {reason}; another program, or another mportrouter, has it"

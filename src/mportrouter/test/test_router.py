@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 from typing import Any
 
 from twisted.application.internet import TCPServer
 from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -16,7 +19,7 @@ from ..breaker import Refusal
 from ..errors import ConfigError, Kind, Verdict
 from ..health import HealthChecker
 from ..ledger import Ledger
-from ..router import CannotStart, Router
+from ..router import CannotStart, Router, cannot_listen
 from ..settings import Settings
 from ..state import FileState
 
@@ -91,6 +94,15 @@ class CompositionTests(RouterTestCase):
         self.patch(router.admin.socket, "choose", choose)
         error = self.assertRaises(CannotStart, router.refuse_taken)
         self.assertIn("the state directory cannot be used", str(error))
+
+    def test_no_such_host(self) -> None:
+        """A host that is no address of this machine is not taken for a port that somebody else has."""
+        unknown = CannotListenError("300.1.1.1", 8787, socket.gaierror(-2, "Name or service not known"))
+        self.assertEqual(
+            cannot_listen(unknown), "cannot listen on 300.1.1.1:8787: [Errno -2] Name or service not known"
+        )
+        taken = CannotListenError("127.0.0.1", 8787, OSError(errno.EADDRINUSE, "in use"))
+        self.assertIn("another program, or another mportrouter, has it", cannot_listen(taken))
 
     def test_nothing_listens(self) -> None:
         """Composing binds nothing and makes no file."""
