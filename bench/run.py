@@ -241,8 +241,8 @@ def resident(pid: int) -> float:
     return 0.0
 
 
-def first_answer(port: int) -> None:
-    body = request(False).encode()
+def first_answer(port: int, streamed: bool) -> None:
+    body = request(streamed).encode()
     call = urllib.request.Request(
         f"http://127.0.0.1:{port}/v1/messages", body, {"content-type": "application/json"}
     )
@@ -331,7 +331,7 @@ def main() -> None:
             began = time.monotonic()
             router = start_router(processes, config, directory, proxy_core)
             wait_for(ROUTER, router)
-            first_answer(ROUTER)
+            first_answer(ROUTER, kind == "sse")
             seconds = time.monotonic() - began
             print(f"{kind}: first answer {seconds:.2f} s after the start, idle at {resident(router.pid):.1f} MB")
             places = {

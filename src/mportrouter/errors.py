@@ -106,7 +106,7 @@ class RouterError(Exception):
     @property
     def should_retry(self) -> bool | None:
         """``False`` where a client must not ask again by itself (``x-should-retry: false``), ``None``: no advice."""
-        return False if self.kind in (Kind.UNAUTHENTICATED, Kind.NOT_SUPPORTED, Kind.FORBIDDEN) else None
+        return False if self.status in (401, 402, 403, 501) else None
 
     def headers(self, request_id: str) -> list[tuple[bytes, bytes]]:
         """

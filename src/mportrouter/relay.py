@@ -282,9 +282,9 @@ class Exchange:
         state = reader.state
         if state == "content":
             # A JSON answer gets here only when it has grown too large to hold; a stream, at its first content.
-            if self._reply.begun and (self._coded or not self._stream):
+            if self._stream != self._look.stream or (self._reply.begun and self._coded):
                 self._abort_call()
-                self._failed(Verdict(Kind.GARBAGE, "a plain stream was asked for and none came", status=self._status))
+                self._failed(Verdict(Kind.GARBAGE, "not the kind of answer that was asked for", status=self._status))
             elif not self._hold or self._held_size > HOLD_LIMIT:
                 self._commit()
         elif state == "error":
@@ -313,8 +313,8 @@ class Exchange:
         if rest:
             self._held.append(rest)
         trouble = reader.verdict if reader.state == "error" else ending.error
-        if trouble is None and self._reply.begun and (self._coded or not self._stream):
-            trouble = Verdict(Kind.GARBAGE, "a plain stream was asked for and none came", status=self._status)
+        if trouble is None and (self._stream != self._look.stream or (self._reply.begun and self._coded)):
+            trouble = Verdict(Kind.GARBAGE, "not the kind of answer that was asked for", status=self._status)
         if trouble is None and not ending.complete:
             trouble = Verdict(Kind.CUT, "the answer ended before it was whole", retry_same=True, status=self._status)
         if trouble is not None:

@@ -34,6 +34,8 @@ __all__ = [
     "verdict_for_error",
 ]
 
+#: What only a person can mend.
+_ACCOUNT = frozenset({Kind.AUTH, Kind.MONEY})
 #: Seconds after which to ask again where every upstream failed and none said when.
 RETRY_ADVICE = 5.0
 #: Characters of a provider's message that are kept.
@@ -393,8 +395,14 @@ def nobody_answered(last: Mapping[str, Verdict]) -> RouterError:
     :returns: names every upstream with its reason; ``retry_after`` is the soonest time that any of them gave.
     """
     reasons = "; ".join(f"{name}: {in_words(verdict)}" for name, verdict in last.items())
-    waits = [verdict.retry_after for verdict in last.values() if verdict.retry_after is not None]
-    advice = max(1.0, min(waits)) if waits else RETRY_ADVICE
-    if all(verdict.kind is Kind.RATE for verdict in last.values()):
+    kinds = {verdict.kind for verdict in last.values()}
+    if kinds <= _ACCOUNT:
+        # Asking again helps nobody: a person has to mend the key or the balance.
+        status = 401 if Kind.AUTH in kinds else 402
+        mend = "mend it, then reload the router or enable the upstream again"
+        return RouterError(Kind.AUTH, f"no account can be used ({reasons}); {mend}", status=status)
+    others = [verdict for verdict in last.values() if verdict.kind not in _ACCOUNT]
+    advice = max(1.0, min(RETRY_ADVICE if each.retry_after is None else each.retry_after for each in others))
+    if kinds == {Kind.RATE}:
         return RouterError(Kind.RATE, f"rate-limited everywhere: {reasons}", advice)
     return RouterError(Kind.UNAVAILABLE, f"no upstream answered: {reasons}", advice)

@@ -55,7 +55,8 @@ def edit(raw: bytes, marks: Mapping[str, list[int]], target: Target, dropped: di
         return None
     out: list[bytes] = []
     changed = False
-    postponed: bytes | None = None
+    postponed: list[bytes] = []
+    systems = frozenset(marks.get("system", ()))
     for index, message in enumerate(messages):
         new: bytes | None = message
         if index in indexes:
@@ -68,13 +69,16 @@ def edit(raw: bytes, marks: Mapping[str, list[int]], target: Target, dropped: di
             continue
         if new is not message:
             changed = True
-            if index + 1 < len(messages) and _is_system(message) and _parts_a_call(out, messages[index + 1]):
-                postponed = new
-                continue
+            if index in systems:
+                after = next((place for place in range(index + 1, len(messages)) if place not in systems), None)
+                if after is not None and _parts_a_call(out, messages[after]):
+                    postponed.append(new)
+                    continue
         out.append(new)
-        if postponed is not None:
-            out.append(postponed)
-            postponed = None
+        if postponed:
+            out += postponed
+            postponed = []
+    out += postponed
     if not changed:
         return None
     if not out:

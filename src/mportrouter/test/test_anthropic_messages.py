@@ -163,6 +163,20 @@ class ThinkingTests(SynchronousTestCase):
             self.assertIs(ready(prepared.body, capabilities).body, prepared.body)
 
 
+class SystemTests(SynchronousTestCase):
+    """Messages of role ``system`` in mid-list."""
+
+    def test_between_call_and_result(self) -> None:
+        """However many stand between a call and its result, none of them parts the two."""
+        call = assistant({"type": "tool_use", "id": "t", "name": "n", "input": {}})
+        result = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": "x"}]}
+        says = [{"role": "system", "content": text} for text in ("one", "two")]
+        sent = messages(ready(body(messages=[USER, call, *says, result, USER]), MINIMAX))
+        self.assertEqual((sent[1], sent[2], len(sent)), (call, result, 6))
+        self.assertIn("one", sent[3]["content"][0]["text"])
+        self.assertIn("two", sent[4]["content"][0]["text"])
+
+
 class DepthTests(SynchronousTestCase):
     """JSON nested so deep that it cannot be walked."""
 

@@ -99,7 +99,8 @@ class BreakerTests(SynchronousTestCase):
             refusal = self.refusal(breaker)
             self.assertEqual(refusal.reason, reason)
             told = nobody_answered({breaker.upstream_id: Verdict(refusal.kind, refusal.reason)}).message
-            self.assertTrue(told.endswith(f": {breaker.upstream_id}: {reason}"), told)
+            self.assertEqual(told.count(f"{breaker.upstream_id}: {reason}"), 1, told)
+            self.assertEqual(told.count(breaker.upstream_id), 1, told)
             self.assertEqual(told.count(f"{breaker.upstream_id}:"), 1, told)
 
     def test_success_resets(self) -> None:

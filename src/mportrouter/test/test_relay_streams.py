@@ -92,9 +92,16 @@ class Streams(SynchronousTestCase):
         self.assertTrue(relayed.ended)
 
     def test_json_instead(self) -> None:
-        """A JSON answer to a request for a stream passes as the JSON it is."""
-        relayed = Relayed({"a": [whole()]}, streamed=True).run()
-        self.assertEqual((relayed.header("content-type"), relayed.content), ("application/json", canned_message()))
+        """A JSON answer to a request for a stream is no answer."""
+        relayed = Relayed({"a": [whole()], "b": [stream(*EVENTS, End())]}, streamed=True).run()
+        self.assertEqual(relayed.content, b"".join(EVENTS))
+        self.assertEqual(relayed.record.failed[0].kind, "garbage")
+
+    def test_stream_instead(self) -> None:
+        """Nor is a stream that nobody asked for; it is ended at its first content."""
+        relayed = Relayed({"a": [stream(*EVENTS[:4], Wait(9))], "b": [whole()]}).run(1)
+        self.assertEqual(relayed.content, canned_message())
+        self.assertTrue(relayed.upstreams["a"].requests[0].call.aborted)
 
     def test_throttle(self) -> None:
         """A client that does not read stops the upstream's reading."""

@@ -424,6 +424,16 @@ class CommandTests(SynchronousTestCase):
         self.house.say("/router mode minimax --session", fields={"x_claude_code_session_id": "s"})
         self.assertEqual(self.house.console.calls[-1], ("mode", 8773, "minimax", "s"))
 
+    def test_port_switch_drops_the_conversations_own(self) -> None:
+        """Switching the port from a conversation with a mode of its own drops that, and says so."""
+        fields = {"x_claude_code_session_id": "s"}
+        self.house.state.set_session_mode("8773:s", "claude")
+        self.assertIn(b"claude", self.house.say("/router status", fields=fields).answer)
+        self.house.console.answers["mode"] = {"mode": "minimax", "port": 8773, "previous": "mixed"}
+        answer = self.house.say("/router mode minimax", fields=fields).answer
+        self.assertIn(b"own mode, claude, is dropped", answer)
+        self.assertIsNone(self.house.state.session_mode("8773:s"))
+
     def test_refused(self) -> None:
         """A refusal is an ordinary message with the reason."""
         self.house.console.answers["mode"] = CommandError("no such mode")

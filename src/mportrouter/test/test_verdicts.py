@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from mportrouter.errors import Kind, Verdict
-from mportrouter.verdicts import classify, clean, parse_reset, retry_after, verdict_for_code, verdict_for_error
+from mportrouter.verdicts import (
+    classify,
+    clean,
+    nobody_answered,
+    parse_reset,
+    retry_after,
+    verdict_for_code,
+    verdict_for_error,
+)
 
 NOW = 1_700_000_000.0
 DATE = "Tue, 14 Nov 2023 22:13:30 GMT"  # ten seconds later
@@ -445,3 +453,25 @@ class AdviceTests(SynchronousTestCase):
         found = parse_reset(text, NOW)
         if found is not None:
             self.assertTrue(0.0 <= found <= 31 * 86400.0)
+
+
+class NobodyTests(SynchronousTestCase):
+    """One error for several failures."""
+
+    def test_accounts(self) -> None:
+        """Where only keys and balances are wrong, waiting is not advised: a person has to mend them."""
+        key, money = Verdict(Kind.AUTH, "bad key", 900.0), Verdict(Kind.MONEY, "no money", 900.0)
+        error = nobody_answered({"a": key, "b": money})
+        self.assertEqual((error.status, error.retry_after, error.should_retry), (401, None, False))
+        self.assertIn("a: bad key", error.message)
+
+    def test_rates(self) -> None:
+        """Rate limits everywhere are one rate limit, until the soonest is over."""
+        error = nobody_answered({"a": Verdict(Kind.RATE, "slow", 9.0), "b": Verdict(Kind.RATE, "slow", 4.0)})
+        self.assertEqual((error.status, error.retry_after), (429, 4.0))
+
+    def test_mixed(self) -> None:
+        """Anything else is a 503 that names every upstream with its reason."""
+        error = nobody_answered({"a": Verdict(Kind.AUTH, "bad key", 900.0), "b": Verdict(Kind.NETWORK, "refused")})
+        self.assertEqual((error.status, error.retry_after), (503, 5.0))
+        self.assertIn("b: refused", error.message)

@@ -206,6 +206,17 @@ class Messages:
         session = self._dialect.session(fields, request.body)
         as_json = command.json or wants_json(fields)
         began = self._house.clock.seconds()
+        state, key = self._house.state, f"{port.number}:{session}"
+
+        def in_conversation(result: Any) -> Any:
+            """What the command means where this conversation has a mode of its own."""
+            own = state.session_mode(key) if session else None
+            if own is None or not isinstance(result, dict):
+                return result
+            if command.word == "mode" and command.name is not None and not command.session:
+                state.set_session_mode(key, None)
+                return {**result, "note": f"This conversation's own mode, {own}, is dropped with it."}
+            return {**result, "session_mode": own} if command.word == "status" else result
 
         def text_of(result: Any) -> str:
             return to_json(result) if as_json else render(command, result)
@@ -220,7 +231,7 @@ class Messages:
             headers = [
                 (b"content-type", kind),
                 (b"request-id", id.encode("ascii")),
-                (b"x-mportrouter-mode", port.mode.encode("utf-8")),
+                (b"x-mportrouter-mode", self._site.mode_of(port, session).name.encode("utf-8")),
                 (b"x-mportrouter-upstream", b"mportrouter"),
                 (b"x-mportrouter-attempts", b"0"),
             ]
@@ -243,6 +254,7 @@ class Messages:
             )
 
         answer = maybeDeferred(execute, command, self._house.console, port.number, session or None)
+        answer.addCallback(in_conversation)
         answer.addCallback(text_of)
         answer.addErrback(refused)
         answer.addCallback(send)
@@ -250,9 +262,10 @@ class Messages:
 
 
 def wants_json(fields: Fields) -> bool:
-    """Whether the client of a command is a program, or says that it wants JSON."""
-    if fields.get(b"x-mportrouter-format", b"").strip().lower() == b"json":
-        return True
+    """Whether the client of a command is a program, or says that it wants JSON (or, for a person behind it, text)."""
+    wanted = fields.get(b"x-mportrouter-format", b"").strip().lower()
+    if wanted in (b"json", b"text"):
+        return wanted == b"json"
     agent = fields.get(b"user-agent", b"").lower()
     return agent.startswith(PROGRAMS) or (agent.startswith(b"claude-cli/") and b"sdk-" in agent)
 
