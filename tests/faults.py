@@ -194,6 +194,8 @@ def error_event(after: int = 0) -> Script:
         exchange.head()
         for event in _events(exchange, "word " * 20)[:after]:
             exchange.chunk(event)
+        if after > 3:
+            exchange.wait(0.3)  # what comes in one read with the trouble has not gone out yet, and is rescued
         exchange.chunk(canned_error_event())
         exchange.finish()
 

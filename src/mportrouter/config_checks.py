@@ -57,6 +57,15 @@ def _check_mode(mode: ModeSettings, settings: Settings, reading: Reading) -> Non
             reading.mistakes.add(place, f"{path}: there is no upstream {id!r}{nearest(id, settings.upstreams)}")
         if id in mode.upstreams[:index]:
             reading.mistakes.add(place, f"{path}: {id!r} is named twice")
+    owners = {
+        settings.upstreams[id].provider
+        for id in mode.upstreams
+        if id in settings.upstreams and settings.upstreams[id].auth == "client"
+    }
+    if len(owners) > 1:
+        names = " and ".join(sorted(owners))
+        words = f"{path}: a client's own login belongs to one provider, not to {names} (auth: client)"
+        reading.mistakes.add(place, words)
     least, most, words = _TAKES[mode.strategy]
     if len(mode.upstreams) < least or (most is not None and len(mode.upstreams) > most):
         reading.mistakes.add(

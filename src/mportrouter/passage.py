@@ -74,6 +74,8 @@ class Passage:
                 length = int(value)
         fields.append((b"x-mportrouter-upstream", header_text(self._upstream.id)))
         fields.append((b"x-mportrouter-mode", header_text(self._mode)))
+        fields.append((b"x-mportrouter-attempts", b"1"))
+        fields.append((b"x-mportrouter-decision", b"passed on"))
         self._request.start(status, fields, length)
         self._arm()  # from now on another limit holds
         if self._call is not None:

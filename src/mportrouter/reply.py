@@ -31,12 +31,15 @@ NOT_FORWARDED = frozenset(
     ]
 )
 
+#: What the names of the router's own fields begin with: nobody else may speak in them.
+OWN = b"x-mportrouter-"
+
 _log = Logger()
 
 
 def forwarded(headers: Headers) -> list[tuple[bytes, bytes]]:
     """The fields of an upstream's answer that the client gets, in their order."""
-    return [field for field in headers if field[0] not in NOT_FORWARDED]
+    return [field for field in headers if field[0] not in NOT_FORWARDED and not field[0].startswith(OWN)]
 
 
 def form(headers: Headers) -> tuple[bool, bytes]:

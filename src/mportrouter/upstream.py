@@ -128,6 +128,7 @@ class Upstream:
             tls_timeout=settings.timeouts.tls,
         )
         self._credential = _credential(settings)
+        self._guarded = settings.auth == "client" and settings.provider != "anthropic"
         self._classes: dict[bytes, int] = {}
         self._client: HTTPClient | None = None
 
@@ -181,6 +182,9 @@ class Upstream:
             fields = [
                 field for field in fields if field[0].lower() not in _CREDENTIALS or not field[1].endswith(consumed)
             ]
+        if self._guarded:
+            # An Anthropic key is told by its look, wherever a client sends it.
+            fields = [field for field in fields if field[0].lower() not in _CREDENTIALS or b"sk-ant-" not in field[1]]
         if not versioned:
             fields.append(_DEFAULT_VERSION)
         if identity:

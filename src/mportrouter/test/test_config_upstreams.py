@@ -86,6 +86,12 @@ class UpstreamTests(SynchronousTestCase):
         (only,) = mistakes("upstreams: {anthropic: {auth: client, api_key: x}}")
         self.assertIn("take one out", only)
 
+    def test_one_login_one_provider(self) -> None:
+        """A mode in which a client's own login would go to two providers is a mistake."""
+        text = "modes: {both: {strategy: fallback, upstreams: [minimax, anthropic]}}\n"
+        text += "upstreams: {anthropic: {auth: client}, minimax: {auth: client}}\nports: {8771: both}"
+        self.assertTrue(any("belongs to one provider" in mistake for mistake in mistakes(text)))
+
     def test_models(self) -> None:
         """Own patterns stand before the catalogue's and take their place."""
         settings = load('upstreams: {minimax: {models: {"claude-opus-*": MiniMax-M2.7, x: y}}}')

@@ -55,11 +55,15 @@ class PassageTests(SynchronousTestCase):
     def test_untouched(self) -> None:
         """Status, fields and bytes pass, an error's too; nothing is counted at the circuit."""
         request = self.carry(
-            Head(418, ((b"x-odd", b"1"), (b"set-cookie", b"c=1"))), Chunk(b"tea"), Chunk(b"pot"), End()
+            Head(418, ((b"x-odd", b"1"), (b"set-cookie", b"c=1"), (b"x-mportrouter-mode", b"forged"))),
+            Chunk(b"tea"),
+            Chunk(b"pot"),
+            End(),
         )
         self.assertEqual((request.status, request.answer, request.length), (418, b"teapot", None))
         self.assertEqual(request.answer_header(b"x-odd"), b"1")
         self.assertIsNone(request.answer_header(b"set-cookie"))
+        self.assertEqual(request.answer_header(b"x-mportrouter-mode"), b"mixed")
         self.assertEqual((self.done, self.upstream.circuit.permits, self.upstream.in_flight), ([418], [], 0))
         sent = self.upstream.requests[0]
         self.assertEqual((sent.method, sent.path, sent.query, sent.body), (b"POST", b"/v1/files", b"x=1", b"body"))

@@ -167,6 +167,7 @@ class PathTests(SynchronousTestCase):
         status, kind, message = error(self.house.ask(b"/v1/messages", method=b"DELETE"))
         self.assertEqual((status, kind), (405, "invalid_request_error"))
         self.assertIn("POST", message)
+        self.assertEqual(self.house.ask(b"/v1/messages", method=b"PUT").answer_header(b"allow"), b"POST")
 
     def test_head(self) -> None:
         """A client's probe of the base URL is answered cleanly."""

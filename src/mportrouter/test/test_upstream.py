@@ -152,6 +152,13 @@ class HeaderTests(SynchronousTestCase):
             [(b"X-Api-Key", b"sk-client"), (b"Authorization", b"Bearer sk-client-bearer"), IDENTITY],
         )
 
+    def test_anthropic_keys_stay_with_anthropic(self):
+        """An Anthropic key that a client sends is no credential of another provider."""
+        login = [(b"authorization", b"Bearer sk-ant-oat01-x"), (b"x-api-key", b"mm-key")]
+        fields = make(auth="client", api_key=None).headers_for(login)
+        self.assertIn((b"x-api-key", b"mm-key"), fields)
+        self.assertNotIn(login[0], fields)
+
     def test_client_auth_without_a_key(self):
         """A client without a credential is passed on without one."""
         self.assertEqual(make(auth="client").headers_for([]), [VERSION, IDENTITY])

@@ -124,10 +124,10 @@ class Site:
             methods, answer = found
             if request.method not in methods and methods:
                 allowed = b", ".join(methods)
-                raise RouterError(
-                    Kind.METHOD,
-                    f"{request.method.decode('ascii', 'replace')} is not for this path; use {allowed.decode('ascii')}",
-                )
+                used, wanted = request.method.decode("ascii", "replace"), allowed.decode("ascii")
+                words = f"{used} is not for this path; use {wanted}"
+                self.refuse(request, RouterError(Kind.METHOD, words), about=[(b"allow", allowed)])
+                return
             answer(request, port, fields)
         except RouterError as error:
             self.refuse(request, error)
