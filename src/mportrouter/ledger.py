@@ -33,8 +33,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import attrs
 import msgspec
+from msgspec.structs import asdict, replace
 from twisted.application import service
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -374,17 +374,14 @@ class Ledger(service.Service):
 
     def _encode(self, record: ExchangeRecord, end: float) -> bytes:
         if record.error or record.failed:
-            # attrs.evolve is slow, and failures are rare.
-            record = attrs.evolve(
-                record, error="", failed=[attrs.evolve(attempt, message="") for attempt in record.failed]
-            )
+            record = replace(record, error="", failed=[replace(attempt, message="") for attempt in record.failed])
         try:
             line = self._encoder.encode(record)
         except (UnicodeError, ValueError):
             # A lone surrogate that a client put into its model's name or session.
             clean = {
                 key: value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
-                for key, value in attrs.asdict(record).items()
+                for key, value in asdict(record).items()
             }
             line = self._encoder.encode(clean)
         return b'{"end":%.3f,' % end + line[1:] + b"\n"

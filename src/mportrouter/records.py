@@ -1,14 +1,17 @@
-"""What is kept of an exchange: the values that the relay fills and that log, ledger, statistics and alerts read."""
+"""
+What is kept of an exchange: the values that the relay fills and that log, ledger, statistics and alerts read.
+
+They are made and written once for every request, so they are msgspec's structures: half as dear to make and to encode.
+"""
 
 from __future__ import annotations
 
-import attrs
+import msgspec
 
 from .errors import Verdict
 
 
-@attrs.define(slots=True)
-class Usage:
+class Usage(msgspec.Struct, gc=False):
     """
     Tokens of one answer, disjoint: the whole prompt is ``input + cache_read + cache_write_5m + cache_write_1h``.
 
@@ -33,8 +36,7 @@ class Usage:
         return self.input + self.cache_read + self.cache_write_5m + self.cache_write_1h
 
 
-@attrs.define(slots=True)
-class AttemptRecord:
+class AttemptRecord(msgspec.Struct, gc=False):
     """
     One attempt that did not serve the client.
 
@@ -54,8 +56,7 @@ class AttemptRecord:
         return cls(upstream, model, verdict.kind.value, verdict.status, verdict.message, seconds * 1000.0)
 
 
-@attrs.define(slots=True)
-class ExchangeRecord:
+class ExchangeRecord(msgspec.Struct, gc=False):
     """
     One exchange, from the request's last byte to the answer's last byte.
 
@@ -87,7 +88,7 @@ class ExchangeRecord:
     #: What the same tokens would have cost at the strong provider's reference model, picodollars; ``None``: unknown.
     reference_cost: int | None = None
     attempts: int = 0
-    failed: list[AttemptRecord] = attrs.Factory(list)
+    failed: list[AttemptRecord] = []
     decision: str = ""
     error: str = ""
     session: str = ""

@@ -6,7 +6,7 @@ import json
 import os
 import stat
 
-import attrs
+from msgspec.structs import replace
 from twisted.internet.task import Clock
 from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
@@ -24,7 +24,7 @@ DOLLAR = 10**12
 
 def record(**changes: object) -> ExchangeRecord:
     """An ordinary exchange that cost a cent."""
-    return attrs.evolve(
+    return replace(
         ExchangeRecord(
             at=AT,
             port=8787,
@@ -84,7 +84,7 @@ class FileTests(LedgerTestCase):
         self.assertEqual(len(self.clock.getDelayedCalls()), 1)
         self.clock.advance(DELAY)
         first, second = self.lines()
-        self.assertEqual(set(first), {"end", *attrs.fields_dict(ExchangeRecord)})
+        self.assertEqual(set(first), {"end", *ExchangeRecord.__struct_fields__})
         self.assertEqual((first["end"], first["cost"], first["usage"]["output"]), (AT, DOLLAR // 100, 50))
         self.assertIsNone(second["usage"])
         self.assertEqual(self.clock.getDelayedCalls(), [])

@@ -7,7 +7,7 @@ import os
 import re
 import stat
 
-import attrs
+from msgspec.structs import replace
 from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, Logger, LogPublisher
 from twisted.python import threadable
@@ -25,7 +25,7 @@ AT = 1_795_000_000.25
 
 def record(**changes: object) -> ExchangeRecord:
     """An ordinary exchange."""
-    return attrs.evolve(
+    return replace(
         ExchangeRecord(
             at=AT,
             port=8787,
