@@ -248,7 +248,7 @@ class Ledger(service.Service):
         self._clock = clock
         self._wall = wall
         self._encoder = msgspec.json.Encoder(enc_hook=str)
-        self._pending: list[tuple[ExchangeRecord, float]] = []
+        self._pending: list[bytes] = []
         self._due: IDelayedCall | None = None
         self._number: int | None = None
         self._month = ""
@@ -289,7 +289,8 @@ class Ledger(service.Service):
 
     def add(self, record: ExchangeRecord) -> None:
         now = self._wall()
-        self._pending.append((record, now))
+        # Encoded now: a flush that had it to do for all of them would hold up the answers that come with it.
+        self._pending.append(self._encode(record, now))
         if self._due is None:
             self._due = self._clock.callLater(DELAY, self.flush)
         cost = record.cost
@@ -353,7 +354,7 @@ class Ledger(service.Service):
             due.cancel()
         pending, self._pending = self._pending, []
         if pending:
-            self._backlog += b"".join([self._encode(record, end) for record, end in pending])
+            self._backlog += b"".join(pending)
         if not self._backlog:
             return
         month = time.strftime("%Y-%m", time.gmtime(self._wall()))

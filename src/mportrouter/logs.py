@@ -11,8 +11,8 @@ The router's log file: one line an event, made for ``grep``, ``tail`` and ``/rou
 tokens, ``cost`` US dollars; ``-`` stands for nothing. Each failed attempt has a ``WARN attempt`` line of its own. The
 levels are ``DEBUG INFO WARN ERROR FATAL``. With ``format: json`` each line is an object with the same names.
 
-Lines are gathered and written together within a twentieth of a second, so that an exchange pays for a list append and,
-later, for its share of one write. Prompts and answers never come here; what looks like a key is masked.
+Lines are gathered and written together within a twentieth of a second, so that an exchange pays for its lines and a
+share of one write. Prompts and answers never come here; what looks like a key is masked.
 
 Imports of its own floor: :mod:`mportrouter.state`, for the making of directories.
 """
@@ -23,7 +23,7 @@ import json
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -86,7 +86,7 @@ class RouterLog(service.Service):
         self._clock = clock
         self._wall = wall
         self._publisher = publisher
-        self._pending: list[ExchangeRecord | tuple[float, int, str, Mapping[str, Any]]] = []
+        self._pending: list[str] = []
         self._due: IDelayedCall | None = None
         self._ring: deque[str] = deque(maxlen=KEPT)
         self._unwritten: deque[str] = deque(maxlen=KEPT)
@@ -132,8 +132,19 @@ class RouterLog(service.Service):
     # ------------------------------------------------------------------------------------------------ events
 
     def exchange(self, record: ExchangeRecord) -> None:
-        """Log one exchange and each of its failed attempts. ``record`` must not be changed afterwards."""
-        self._pending.append(record)
+        """Log one exchange and each of its failed attempts."""
+        least, pending = self._least, self._pending
+        if record.failed and least <= _WARN:
+            at = record.at + record.milliseconds / 1000.0
+            for attempt in record.failed:
+                fields = _attempt_fields(record, attempt)
+                pending.append(_event_line((at, _WARN, "attempt", fields), self._json))
+        level = _exchange_level(record)
+        if level < least and not pending:
+            return
+        if level >= least:
+            # Made now: a flush that had it to do for all of them would hold up the answers that come with it.
+            pending.append(_exchange_json(record, level) if self._json else _exchange_line(record, level))
         if self._due is None:
             self._due = self._clock.callLater(DELAY, self.flush)
 
@@ -148,7 +159,7 @@ class RouterLog(service.Service):
         number = _LEVELS.get(level, _INFO)
         if number < self._least:
             return
-        self._pending.append((self._wall(), number, name, fields))
+        self._pending.append(_event_line((self._wall(), number, name, fields), self._json))
         if self._due is None:
             self._due = self._clock.callLater(DELAY, self.flush)
 
@@ -183,28 +194,10 @@ class RouterLog(service.Service):
             due.cancel()
         pending, self._pending = self._pending, []
         if pending:
-            lines = self._lines(pending)
-            self._ring.extend(lines)
-            self._write(lines)
+            self._ring.extend(pending)
+            self._write(pending)
         elif self._unwritten:
             self._write([])
-
-    def _lines(self, pending: Iterable[ExchangeRecord | tuple[float, int, str, Mapping[str, Any]]]) -> list[str]:
-        lines: list[str] = []
-        least, as_json = self._least, self._json
-        for entry in pending:
-            if type(entry) is tuple:
-                lines.append(_event_line(entry, as_json))
-                continue
-            assert isinstance(entry, ExchangeRecord)
-            if entry.failed and least <= _WARN:
-                at = entry.at + entry.milliseconds / 1000.0
-                for attempt in entry.failed:
-                    lines.append(_event_line((at, _WARN, "attempt", _attempt_fields(entry, attempt)), as_json))
-            level = _exchange_level(entry)
-            if level >= least:
-                lines.append(_exchange_json(entry, level) if as_json else _exchange_line(entry, level))
-        return lines
 
     def _write(self, lines: list[str]) -> None:
         if self._file is None:
