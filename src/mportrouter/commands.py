@@ -89,11 +89,6 @@ class Command:
 # ---------------------------------------------------------------------------------------------------- recognition
 
 
-def may_hold(body: bytes) -> bool:
-    """Whether a request body can hold a command at all: a cheap question, asked before the body is looked into."""
-    return b"/router" in body or b"/rr" in body or b"/Router" in body or b"/ROUTER" in body or b"/RR" in body
-
-
 def parse(text: str) -> Command | None:
     """
     Recognise a command.

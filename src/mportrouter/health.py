@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from .circuit import CircuitBreaker, verdict_of
+from .commands import duration
 from .errors import Kind, Verdict
 from .settings import HealthSettings
 from .verdicts import classify
@@ -274,19 +275,9 @@ class HealthChecker(Service):
             "status": overall,
             "providers": providers,
             "current_mode": mode,
-            "router_uptime": format_uptime(uptime),
+            "router_uptime": duration(uptime),
         }
         return (503 if overall == "unhealthy" else 200), body
-
-
-def format_uptime(seconds: float) -> str:
-    """``45s``, ``3m 12s``, ``2h 34m``, ``24h 15m``: the two largest units, hours without end."""
-    whole = max(0, int(seconds))
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m {whole % 60}s"
-    return f"{whole // 3600}h {whole % 3600 // 60}m"
 
 
 def _iso(epoch: float) -> str:

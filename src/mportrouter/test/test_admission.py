@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from ..config_words import is_loopback
 from ..errors import Kind, RouterError
 from ..settings import FrontSettings, Secret
-from ..web.admission import Admission, is_loopback_name
+from ..web.admission import Admission
 
 FRONT = FrontSettings(hosts=("router.example",), origins=("https://app.example",))
 
@@ -70,8 +71,8 @@ class HostTests(SynchronousTestCase):
 
     def test_names(self) -> None:
         """What is loopback is decided by the address, not by how it is written."""
-        self.assertTrue(all(is_loopback_name(name) for name in ("localhost", "::1", "127.0.0.2", "X.LOCALHOST")))
-        self.assertFalse(any(is_loopback_name(name) for name in ("", "::", "0.0.0.0", "10.0.0.1", "localhost.com")))
+        self.assertTrue(all(is_loopback(name) for name in ("localhost", "::1", "127.0.0.2", "X.LOCALHOST")))
+        self.assertFalse(any(is_loopback(name) for name in ("", "::", "0.0.0.0", "10.0.0.1", "localhost.com")))
 
 
 class OriginTests(SynchronousTestCase):

@@ -36,6 +36,9 @@ class CommandTests(SynchronousTestCase):
         """A body is worth a look where the letters of a command are in it, an escaped slash included."""
         for raw in (b'"/router"', b'"\\/router mode"', b'"/rr"', b'"\\/rr"', b"x/router", b"/Router", b"/RR"):
             self.assertTrue(might_hold_command(raw))
+        for raw in (b'{"content":"\\/router status"}', b'{"content":"/rr"}', b'{"content":"/ROUTER help"}'):
+            self.assertTrue(might_hold_command(raw))
+        self.assertFalse(might_hold_command(b'{"content":"router status"}'))
         for raw in (b"", b"router", b"/r r", b"/rou"):
             self.assertFalse(might_hold_command(raw))
 

@@ -20,7 +20,6 @@ from ..commands import (
     help_text,
     invalid_mode,
     locked_port,
-    may_hold,
     no_session,
     parse,
     percent,
@@ -155,13 +154,6 @@ class ParseTests(SynchronousTestCase):
             command = parse(candidate)
             if command is not None:
                 self.assertIn(command.word, WORDS)
-
-    def test_may_hold(self) -> None:
-        """The cheap question says yes for every body with a command, and no for most others."""
-        self.assertTrue(may_hold(b'{"content":"\\/router status"}'))
-        self.assertTrue(may_hold(b'{"content":"/rr"}'))
-        self.assertTrue(may_hold(b'{"content":"/ROUTER help"}'))
-        self.assertFalse(may_hold(b'{"content":"router status"}'))
 
 
 class ExecuteTests(SynchronousTestCase):

@@ -10,8 +10,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from mportrouter.circuit import CircuitBreaker
+from mportrouter.commands import duration
 from mportrouter.errors import Kind, Verdict
-from mportrouter.health import HealthChecker, format_uptime
+from mportrouter.health import HealthChecker
 from mportrouter.settings import BreakerSettings, HealthSettings
 from mportrouter.upstream import ProbeResult
 
@@ -282,4 +283,4 @@ class UptimeTests(SynchronousTestCase):
             (87300, "24h 15m"),
             (360000, "100h 0m"),
         ]:
-            self.assertEqual(format_uptime(seconds), text)
+            self.assertEqual(duration(seconds), text)

@@ -9,10 +9,10 @@ else is looked at.
 from __future__ import annotations
 
 import hmac
-import ipaddress
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+from ..config_words import is_loopback
 from ..errors import Kind, RouterError
 from ..settings import FrontSettings, Secret
 
@@ -55,7 +55,7 @@ class Admission:
             name = urlsplit("//" + host.decode("ascii")).hostname or ""
         except ValueError:
             name = ""
-        if not (is_loopback_name(name) or name in self._hosts):
+        if not (is_loopback(name) or name in self._hosts):
             shown = host.decode("ascii", "replace")[:100]
             raise RouterError(
                 Kind.FORBIDDEN,
@@ -71,7 +71,7 @@ class Admission:
             name = urlsplit(text).hostname or ""
         except ValueError:
             name = ""
-        if not (is_loopback_name(name) or text.rstrip("/") in self._origins):
+        if not (is_loopback(name) or text.rstrip("/") in self._origins):
             raise RouterError(
                 Kind.FORBIDDEN,
                 f"requests of the web origin {text[:100]!r} are refused; "
@@ -96,14 +96,3 @@ class Admission:
                 "send it as x-mportrouter-token, x-api-key or Authorization: Bearer",
             )
         return frozenset(carriers)
-
-
-def is_loopback_name(name: str) -> bool:
-    """Whether ``name`` (without port and brackets) can only mean this machine."""
-    name = name.lower().rstrip(".")
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
