@@ -94,10 +94,20 @@ class RouterError(Exception):
     :param message: one or two sentences for the person at the client: what, where, what to do.
     :param retry_after: seconds after which a retry makes sense, or ``None``.
     :param status: the HTTP status where it is not that of the kind.
+    :param by: the upstream whose own words the message is, ``""`` where they are the router's: a provider's words stay
+        as they are, since clients know some of them.
     """
 
-    def __init__(self, kind: Kind, message: str, retry_after: float | None = None, status: int | None = None) -> None:
+    def __init__(
+        self,
+        kind: Kind,
+        message: str,
+        retry_after: float | None = None,
+        status: int | None = None,
+        by: str = "",
+    ) -> None:
         super().__init__(message)
+        self.by = by
         self.kind = kind
         self.message = message
         self.retry_after = retry_after

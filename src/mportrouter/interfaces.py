@@ -10,7 +10,9 @@ from typing import Any
 import attrs
 from zope.interface import Attribute, Interface
 
-from .errors import RouterError, Verdict
+from .conversation import Conversation, Tool
+from .errors import Kind, RouterError, Verdict
+from .events import Event
 from .records import ExchangeRecord, Usage
 from .settings import Capabilities
 
@@ -31,6 +33,8 @@ class Look:
     :param needs: names of :class:`Capabilities` columns that the answer depends on (``stop_sequences`` …).
     :param max_output: ``max_tokens``, or ``None``.
     :param size: bytes of the body.
+    :param rewrite: the answer must be written anew even where the upstream speaks the same dialect (a stream wanted
+        in a form that the upstream is not asked for).
     """
 
     model: str
@@ -38,6 +42,7 @@ class Look:
     needs: frozenset[str]
     max_output: int | None
     size: int
+    rewrite: bool = attrs.field(default=False, kw_only=True)
 
 
 @attrs.frozen
@@ -60,11 +65,20 @@ class Prepared:
     A body ready for an upstream.
 
     :param body: the client's own bytes (the very object) where nothing had to change.
-    :param dropped: what was left out or changed in meaning, each a short text for ``x-mportrouter-dropped``.
+    :param dropped: what was left out or changed in meaning, each a short text for ``x-mportrouter-dropped``: the name
+        of the member as the client spelt it, and what became of it where it was not just left out (``temperature=1``).
+    :param path: where it is sent, beginning with ``/v1`` and a slash or the like; ``b""``: the dialect's own
+        :attr:`IDialect.path`.
+    :param query: without the question mark; ``None``: the client's own.
+    :param names: the tools by the names under which the upstream knows them, where those differ from the client's, or
+        where a call must come back as something else than a function's (custom tools, namespaces).
     """
 
     body: bytes
     dropped: tuple[str, ...] = ()
+    path: bytes = b""
+    query: bytes | None = None
+    names: Mapping[str, Tool] = attrs.field(factory=dict)
 
 
 @attrs.define(slots=True)
@@ -108,6 +122,93 @@ class RoutingText:
     goes_on: bool = False
 
 
+@attrs.frozen
+class AnswerContext:
+    """
+    What the answer to a translated request is read and written with.
+
+    :param conversation: what was asked.
+    :param target: who answers.
+    :param names: :attr:`Prepared.names` of what was sent.
+    :param request_id: names the exchange; ids that a writer makes up come from it, so that they are the same again.
+    :param created: seconds since the epoch, constant over the answer.
+    :param estimate: tokens that the prompt may have, for clients that are told at the start.
+    """
+
+    conversation: Conversation
+    target: Target
+    request_id: str
+    created: int
+    names: Mapping[str, Tool] = attrs.field(factory=dict)
+    estimate: int = 0
+
+
+@attrs.frozen
+class ModelRow:
+    """
+    A model that a port offers.
+
+    :param owner: its provider, ``""`` where several have it.
+    :param created: seconds since the epoch, 0 where unknown.
+    :param context: tokens that it takes, or ``None``.
+    :param max_output: tokens that it gives, or ``None``.
+    """
+
+    id: str
+    owner: str = ""
+    created: int = 0
+    context: int | None = None
+    max_output: int | None = None
+
+
+class Inexpressible(RouterError):
+    """
+    The target's dialect or model cannot say what the client asked for, and leaving it out would change the meaning.
+
+    Another upstream of the plan may; where none can, the client gets it as its 400. The message names the member.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(Kind.BAD_REQUEST, message)
+
+
+class IEventReader(Interface):
+    """
+    Reads an upstream's answer into neutral events, in whatever pieces it comes; never raises for what came.
+
+    It assumes nothing: the variants in ``docs/architecture.rst`` ("Streams") are all real. It gives ``Start`` first, never a ``Delta`` of an empty text, ``Finish`` as its dialect says it (a writer derives ``tool_use`` where a
+    call was made), and ends with one ``End`` or ``Failed``, after which it gives nothing more.
+    """
+
+    def feed(data: bytes) -> list[Event]:
+        """Take body bytes, transfer coding and content coding removed."""
+
+    def finish() -> list[Event]:
+        """The body has ended: what was kept back, and ``End`` or ``Failed`` where none was given yet. Called once."""
+
+
+class IEventWriter(Interface):
+    """
+    Writes neutral events as an answer of its dialect, streamed or whole, and keeps to its dialect's grammar.
+
+    It is given ordered events (see :mod:`mportrouter.events`) and never ``Failed``. The same events
+    give the same bytes.
+    """
+
+    content_type = Attribute("bytes of the field content-type")
+    interleaves = Attribute("whether deltas of several open tool parts may come in turn")
+
+    def write(event: Event) -> bytes:
+        """Whole events of the stream, or ``b""``; an answer that is not streamed comes whole at ``End``."""
+
+    def fail(error: RouterError) -> bytes:
+        """
+        End an answer under way in an error, in the dialect's way; nothing is written after it.
+
+        An answer that is not streamed has shown nothing yet: ``b""``.
+        """
+
+
 class IAnswerReader(Interface):
     """
     Reads a tee of one answer's bytes: gate before commit, usage and end after it.
@@ -136,9 +237,13 @@ class IDialect(Interface):
 
     name = Attribute("its name in the configuration")
     ping = Attribute("bytes of one keep-alive event of a stream")
+    path = Attribute("bytes: where generations are asked for, beginning with /v1")
+    in_band = Attribute("kinds of errors that the client of a stream is told in an event, not in a status")
 
-    def look(body: bytes) -> Look:
+    def look(body: bytes, path: bytes = b"", query: bytes = b"") -> Look:
         """
+        :param path: of the request, in its usual spelling; one dialect names the model there.
+        :param query: as it came, without the question mark.
         :raises RouterError: ``BAD_REQUEST`` for a body that cannot be routed (no JSON object, no ``model`` text, two
             members ``model`` …), saying what and where.
         """
@@ -164,14 +269,72 @@ class IDialect(Interface):
     def session(headers: Mapping[bytes, bytes], body: bytes) -> str:
         """The conversation's id as the client gives it, or ``""``."""
 
+    def error_status(error: RouterError) -> int:
+        """The HTTP status of an error in this dialect."""
+
     def error_body(error: RouterError, request_id: str) -> bytes:
         """The JSON body of an error answer."""
 
     def error_event(error: RouterError, request_id: str) -> bytes:
         """The event that ends a stream in an error."""
 
-    def message(text: str, model: str, stream: bool, request_id: str) -> tuple[bytes, bytes]:
-        """A whole assistant answer of the router's own: content type and body, usage zero."""
+    def message(text: str, look: Look, request_id: str, created: int) -> tuple[bytes, bytes]:
+        """
+        A whole assistant answer of the router's own: content type and body, usage zero.
+
+        :param created: seconds since the epoch.
+        """
+
+    # ---- from and to other dialects
+
+    def read_request(body: bytes, look: Look) -> Conversation:
+        """
+        What a client of this dialect asks for, read once for all attempts.
+
+        :raises RouterError: ``BAD_REQUEST`` naming the member that cannot be understood.
+        """
+
+    def write_request(conversation: Conversation, target: Target) -> Prepared:
+        """
+        A request of another dialect in this one. The same conversation and target give the same bytes, and a longer
+        conversation the same beginning.
+
+        :raises Inexpressible: naming the member (as the client's dialect spells it) that the target cannot express.
+        """
+
+    def event_reader(stream: bool, context: AnswerContext) -> IEventReader:
+        """:param stream: the answer that came is an event stream (else it is one JSON text)."""
+
+    def event_writer(stream: bool, context: AnswerContext) -> IEventWriter:
+        """:param stream: the client wants events."""
+
+    # ---- counting and models
+
+    def count_path(target: Target) -> bytes | None:
+        """Where this dialect counts the tokens of a request, or ``None`` where it cannot."""
+
+    def write_count(conversation: Conversation, target: Target) -> Prepared:
+        """The body for :meth:`count_path`."""
+
+    def read_count(body: bytes) -> int:
+        """
+        Tokens of the whole prompt in an answer to it.
+
+        :raises ValueError: for anything else.
+        """
+
+    def count_answer(tokens: int) -> bytes:
+        """The JSON body of such an answer."""
+
+    def model_list(models: Sequence[ModelRow], query: Mapping[str, str]) -> bytes:
+        """
+        The JSON body of a list of models.
+
+        :param query: the request's; pages are cut as the dialect does it.
+        """
+
+    def model_entry(model: ModelRow) -> bytes:
+        """The JSON body of one model."""
 
 
 class IResponseSink(Interface):

@@ -75,6 +75,85 @@ class Capabilities:
     #: Largest context of the provider's models in tokens where the price rows do not say, or ``None``.
     context: int | None = None
 
+    # What only a translated request asks (a request of the upstream's own dialect goes there as it came).
+
+    #: Largest ``max_tokens`` it takes, or ``None`` where unknown.
+    max_output: int | None = None
+    #: Chat: the member that limits the answer, ``max_tokens`` or ``max_completion_tokens``.
+    max_tokens_field: str = "max_tokens"
+    #: Chat: the role of instructions, ``system`` or ``developer``.
+    system_role: str = "system"
+    #: Chat: ``content`` must be a text, never a list of parts.
+    string_content_only: bool = False
+    #: Chat: user and assistant must take turns.
+    strict_role_alternation: bool = False
+    #: Chat, Responses: ``parallel_tool_calls`` is known.
+    parallel_flag: bool = True
+    #: Chat: ``stream_options`` is known.
+    stream_options: bool = True
+    #: Characters of a tool call's id, and a regular expression that it matches whole.
+    tool_id_max: int = 64
+    tool_id_pattern: str = "[a-zA-Z0-9_-]+"
+    #: Characters of a tool's name.
+    tool_name_max: int = 64
+    #: Where pictures of a tool's result may stand: ``user_message`` (after it), ``in_tool``, ``none``.
+    tool_images: str = "user_message"
+    #: Pictures may be given as URLs.
+    url_images: bool = True
+    #: Sampling members it refuses, of ``temperature top_p top_k penalties seed logprobs logit_bias choices``.
+    sampling_refused: tuple[str, ...] = ()
+    temperature_max: float = 2.0
+    #: Stop sequences it takes, ``None``: any number.
+    stop_max: int | None = None
+    #: How reasoning is asked for: ``none``, ``effort``, ``budget`` (tokens), ``level``, ``adaptive``.
+    reasoning_kind: str = "effort"
+    #: Efforts or levels it knows, in rising order.
+    reasoning_levels: tuple[str, ...] = ("low", "medium", "high")
+    #: Smallest and largest budget in tokens (``budget``).
+    reasoning_budget: tuple[int, ...] = (1024, 32768)
+    #: Reasoning can be turned off.
+    reasoning_off: bool = True
+    #: Chat: the member in which it gives and takes reasoning text, ``""``: none (``reasoning_content``, ``reasoning``).
+    reasoning_field: str = ""
+    #: Chat: reasoning text of earlier turns is ``required``, ``allowed``, ``forbidden``; ``none``: not sent.
+    reasoning_echo: str = "none"
+    #: Chat: text between ``<think>`` and ``</think>`` in the content is reasoning.
+    think_tags: bool = False
+    #: Gemini: signatures on function calls are ``required``, ``optional``, ``none``.
+    thought_signature: str = "none"
+    #: Gemini: function calls and results carry ids.
+    function_ids: bool = False
+    #: How JSON schemas are cleaned: ``""`` (as the dialect needs), ``openai``, ``anthropic``, ``gemini_schema``,
+    #: ``gemini_json_schema``.
+    schema_profile: str = ""
+    #: The best output format it binds: ``json_schema``, ``json`` (any object), ``none``. (``structured_output`` says
+    #: whether it is obeyed.)
+    output_format: str = "json_schema"
+    #: JSON output and tools go together.
+    json_with_tools: bool = True
+    #: An assistant's message at the end is gone on with.
+    prefill: bool = True
+    #: What it runs itself, of ``web_search web_fetch code_execution``.
+    server_tool_kinds: tuple[str, ...] = ()
+    #: Server tools and functions go together.
+    server_tools_with_functions: bool = True
+    #: How prompt caches are marked: ``cache_control``, ``prompt_cache_breakpoint``, ``none``.
+    cache_marks: str = "none"
+    #: ``prompt_cache_key`` is known.
+    cache_key: bool = False
+    #: ``user``, ``safety_identifier``, ``metadata`` and ``service_tier`` are known, each by its name.
+    identity_fields: tuple[str, ...] = ()
+    #: A stream may end without its last event or ``finish_reason``.
+    lenient_done: bool = False
+    #: Chat: every fragment of a call's arguments repeats what came before.
+    cumulative_arguments: bool = False
+    #: It answers in events only.
+    stream_only: bool = False
+    #: Responses: it keeps nothing (``store`` must be false) and ``instructions`` must be there.
+    stateless_only: bool = False
+    #: Where generations are asked for, instead of the dialect's own path, or ``None``.
+    generate_path: str | None = None
+
 
 @attrs.frozen
 class Timeouts:
@@ -141,11 +220,13 @@ class UpstreamSettings:
     api_key: Secret | None = None
     #: Where the key comes from: ``key`` (``api_key``) or ``client`` (the client's own credential, to this host only).
     auth: str = "key"
-    #: How the key is sent: ``x-api-key`` or ``bearer``.
+    #: How the key is sent: ``x-api-key``, ``bearer``, ``x-goog-api-key``, or ``none`` (a server on the own machine).
     auth_style: str = "x-api-key"
     #: Patterns (``*`` and ``?``; first match wins) to the model that exists there; no match: the name as it came.
     models: tuple[tuple[str, str], ...] = ()
     capabilities: Capabilities = Capabilities()
+    #: Patterns of models at this upstream to what differs there from ``capabilities``; first match wins.
+    model_capabilities: tuple[tuple[str, Capabilities], ...] = ()
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
     pins: Pins = Pins()

@@ -65,8 +65,10 @@ class AnthropicDialect:
 
     name = "anthropic"
     ping = sse.event("ping", b'{"type":"ping"}')
+    path = b"/v1/messages"
+    in_band: frozenset[Kind] = frozenset()
 
-    def look(self, body: bytes) -> Look:
+    def look(self, body: bytes, path: bytes = b"", query: bytes = b"") -> Look:
         return anthropic_request.look(body)
 
     def prepare(self, body: bytes, look: Look, target: Target) -> Prepared:
@@ -88,6 +90,9 @@ class AnthropicDialect:
     def session(self, headers: Mapping[bytes, bytes], body: bytes) -> str:
         return anthropic_request.session(headers, body)
 
+    def error_status(self, error: RouterError) -> int:
+        return error.status
+
     def error_body(self, error: RouterError, request_id: str) -> bytes:
         kind = _KINDS.get(error.kind) or _STATUSES.get(error.status)
         if kind is None:
@@ -103,19 +108,19 @@ class AnthropicDialect:
     def error_event(self, error: RouterError, request_id: str) -> bytes:
         return sse.event("error", self.error_body(error, request_id))
 
-    def message(self, text: str, model: str, stream: bool, request_id: str) -> tuple[bytes, bytes]:
+    def message(self, text: str, look: Look, request_id: str, created: int) -> tuple[bytes, bytes]:
         # An id of the dialect's form, from the request's own: the same request names the same answer in a log.
         id = "msg_" + hashlib.blake2b(request_id.encode("utf-8", "replace"), digest_size=12).hexdigest()
         whole: dict[str, Any] = {
             "id": id,
             "type": "message",
             "role": "assistant",
-            "model": model,
+            "model": look.model,
             "content": [{"type": "text", "text": text, "citations": None}],
             **_STOP,
             "usage": _USAGE,
         }
-        if not stream:
+        if not look.stream:
             return b"application/json", splice.dumps(whole)
         begin = {**whole, "content": [], "stop_reason": None}
         events: tuple[tuple[str, dict[str, Any]], ...] = (

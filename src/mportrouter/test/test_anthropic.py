@@ -13,7 +13,7 @@ from zope.interface.verify import verifyObject
 from .. import sse
 from ..dialects.anthropic import AnthropicDialect
 from ..errors import Kind, RouterError
-from ..interfaces import IDialect, Target
+from ..interfaces import IDialect, Look, Target
 from ..settings import Capabilities
 
 try:  # what the client's versions stand on
@@ -43,6 +43,11 @@ def ask(content_type: bytes, body: bytes, stream: bool, status: int = 200) -> Me
             return asking.messages.create(**members)
         with asking.messages.stream(**members) as events:
             return events.get_final_message()
+
+
+def looked(model: str, stream: bool) -> Look:
+    """What routing saw of a request."""
+    return Look(model, stream, frozenset(), None, 0)
 
 
 class DialectTests(SynchronousTestCase):
@@ -126,7 +131,7 @@ class DialectTests(SynchronousTestCase):
         assert framed is not None
         self.assertEqual(framed.name, b"error")
         self.assertEqual(json.loads(framed.data)["error"]["type"], "timeout_error")
-        _, stream = self.dialect.message("hi", "m", True, "req_1")
+        _, stream = self.dialect.message("hi", looked("m", True), "req_1", 0)
         begun = stream[: stream.index(b"event: content_block_stop")]
         for sent in (event, begun + event):
             with self.assertRaises(anthropic.APIError) as caught:
@@ -158,7 +163,7 @@ class MessageTests(SynchronousTestCase):
 
     def test_json(self) -> None:
         """The whole message has every key that the vendor's description requires, and no usage."""
-        content_type, body = AnthropicDialect().message(TEXT, "claude-x", False, "req_1")
+        content_type, body = AnthropicDialect().message(TEXT, looked("claude-x", False), "req_1", 0)
         self.assertEqual(content_type, b"application/json")
         self.assertTrue(body.isascii())
         message = json.loads(body)
@@ -170,7 +175,7 @@ class MessageTests(SynchronousTestCase):
 
     def test_stream(self) -> None:
         """The stream is the full sequence of events with every required key."""
-        content_type, body = AnthropicDialect().message(TEXT, "claude-x", True, "req_1")
+        content_type, body = AnthropicDialect().message(TEXT, looked("claude-x", True), "req_1", 0)
         self.assertTrue(content_type.startswith(b"text/event-stream"))
         framer = sse.Framer()
         framer.feed(body)
@@ -199,7 +204,7 @@ class MessageTests(SynchronousTestCase):
     def test_official_client(self) -> None:
         """The official client takes both forms for a message that ended well."""
         for stream in (False, True):
-            message = ask(*AnthropicDialect().message(SENT, "claude-x", stream, "req_1"), stream)
+            message = ask(*AnthropicDialect().message(SENT, looked("claude-x", stream), "req_1", 0), stream)
             self.assertEqual([block.text for block in message.content if block.type == "text"], [SENT])
             self.assertEqual((message.model, message.stop_reason), ("claude-x", "end_turn"))
             self.assertEqual((message.usage.input_tokens, message.usage.output_tokens), (0, 0))
@@ -207,4 +212,4 @@ class MessageTests(SynchronousTestCase):
 
     def test_empty(self) -> None:
         """Even an empty text makes a whole message."""
-        self.assertEqual(ask(*AnthropicDialect().message("", "m", True, ""), True).stop_reason, "end_turn")
+        self.assertEqual(ask(*AnthropicDialect().message("", looked("m", True), "", 0), True).stop_reason, "end_turn")

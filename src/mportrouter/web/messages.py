@@ -227,7 +227,7 @@ class Messages:
 
         def send(text: str) -> None:
             id = self._site.request_id()
-            kind, body = self._dialect.message(text, look.model, look.stream, id)
+            kind, body = self._dialect.message(text, look, id, int(self._house.epoch()))
             headers = [
                 (b"content-type", kind),
                 (b"request-id", id.encode("ascii")),
