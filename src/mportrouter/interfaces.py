@@ -176,7 +176,8 @@ class IEventReader(Interface):
     """
     Reads an upstream's answer into neutral events, in whatever pieces it comes; never raises for what came.
 
-    It assumes nothing: the variants in ``docs/architecture.rst`` ("Streams") are all real. It gives ``Start`` first, never a ``Delta`` of an empty text, ``Finish`` as its dialect says it (a writer derives ``tool_use`` where a
+    It assumes nothing: the variants in ``docs/architecture.rst`` ("Streams") are all real. It gives ``Start`` first,
+    never a ``Delta`` of an empty text, ``Finish`` as its dialect says it (the sequencer derives ``tool_use`` where a
     call was made), and ends with one ``End`` or ``Failed``, after which it gives nothing more.
     """
 
