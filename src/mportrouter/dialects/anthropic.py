@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zope.interface import implementer
 
 from .. import splice, sse
+from ..conversation import Conversation
 from ..errors import Kind, RouterError
-from ..interfaces import IAnswerReader, IDialect, Look, Prepared, RoutingText, Target
-from . import anthropic_request
+from ..interfaces import (
+    AnswerContext,
+    IAnswerReader,
+    IDialect,
+    IEventReader,
+    IEventWriter,
+    Look,
+    ModelRow,
+    Prepared,
+    RoutingText,
+    Target,
+)
+from . import anthropic_models, anthropic_request
 from .anthropic_stream import reader
 from .anthropic_turn import NEAR
 
@@ -39,6 +51,8 @@ _STATUSES = {
     504: "timeout_error",
     529: "overloaded_error",
 }
+#: How the message of an overlong prompt begins: Claude Code compacts the conversation where it reads this.
+_TOO_LONG = "prompt is too long"
 _USAGE: dict[str, Any] = {
     "input_tokens": 0,
     "output_tokens": 0,
@@ -91,18 +105,19 @@ class AnthropicDialect:
         return anthropic_request.session(headers, body)
 
     def error_status(self, error: RouterError) -> int:
-        return error.status
+        # No client asks again after 402, and none has to be told of whose money it is.
+        return 402 if error.by and error.kind is Kind.MONEY else error.status
 
     def error_body(self, error: RouterError, request_id: str) -> bytes:
-        kind = _KINDS.get(error.kind) or _STATUSES.get(error.status)
+        status = self.error_status(error)
+        kind = _KINDS.get(error.kind) or _STATUSES.get(status)
         if kind is None:
-            kind = "invalid_request_error" if 400 <= error.status < 500 else "api_error"
+            kind = "invalid_request_error" if 400 <= status < 500 else "api_error"
+        message = error.message if error.by else f"mportrouter: {error.message}"
+        if error.by and error.kind is Kind.CONTEXT and not message.startswith(_TOO_LONG):
+            message = f"{_TOO_LONG}: {message}"
         return splice.dumps(
-            {
-                "type": "error",
-                "error": {"type": kind, "message": f"mportrouter: {error.message}"},
-                "request_id": request_id,
-            }
+            {"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id}
         )
 
     def error_event(self, error: RouterError, request_id: str) -> bytes:
@@ -133,3 +148,37 @@ class AnthropicDialect:
         )
         body = b"".join(sse.event(name, splice.dumps({"type": name, **members})) for name, members in events)
         return b"text/event-stream; charset=utf-8", body
+
+    # ---- from and to other dialects
+
+    def read_request(self, body: bytes, look: Look) -> Conversation:
+        raise RouterError(Kind.NOT_SUPPORTED, "Anthropic requests are not yet read for other dialects")
+
+    def write_request(self, conversation: Conversation, target: Target) -> Prepared:
+        raise RouterError(Kind.NOT_SUPPORTED, "requests of other dialects are not yet written for Anthropic")
+
+    def event_reader(self, stream: bool, context: AnswerContext) -> IEventReader:
+        raise RouterError(Kind.NOT_SUPPORTED, "Anthropic answers are not yet read for other dialects")
+
+    def event_writer(self, stream: bool, context: AnswerContext) -> IEventWriter:
+        raise RouterError(Kind.NOT_SUPPORTED, "answers of other dialects are not yet written for Anthropic")
+
+    # ---- counting and models
+
+    def count_path(self, target: Target) -> bytes | None:
+        return b"/v1/messages/count_tokens" if target.capabilities.count_tokens else None
+
+    def write_count(self, conversation: Conversation, target: Target) -> Prepared:
+        return self.write_request(conversation, target)
+
+    def read_count(self, body: bytes) -> int:
+        return anthropic_models.read_count(body)
+
+    def count_answer(self, tokens: int) -> bytes:
+        return anthropic_models.count_answer(tokens)
+
+    def model_list(self, models: Sequence[ModelRow], query: Mapping[str, str]) -> bytes:
+        return anthropic_models.model_list(models, query)
+
+    def model_entry(self, model: ModelRow) -> bytes:
+        return anthropic_models.model_entry(model)
