@@ -21,6 +21,7 @@ import attrs
 
 from .interfaces import IConsole
 from .money import dollars
+from .person import alone
 
 #: Lines of log that ``logs`` shows where no number is given, and at most.
 LOGS_DEFAULT = 20
@@ -42,10 +43,6 @@ WORDS: tuple[str, ...] = tuple(usage.partition(" ")[0] for usage, _ in _HELP)
 """The words that may follow ``/router``."""
 
 _PREFIXES = ("/router", "/rr")
-
-# What a client wraps around a person's text: Claude Code's reminders and the marks of a custom command.
-_REMINDER = re.compile(r"<system-reminder>.*?</system-reminder>", re.DOTALL)
-_MARK = re.compile(r"<command-(message|name|args|contents)>(.*?)</command-\1>", re.DOTALL)
 
 # A word of a command; sentences have commas, question marks and apostrophes.
 _PLAIN = re.compile(r"[A-Za-z0-9][\w.:@/-]*\Z")
@@ -96,7 +93,7 @@ def parse(text: str) -> Command | None:
     :param text: the last user text.
     :returns: the command (with its ``mistake``, where it has one), or ``None`` for any other text.
     """
-    line = _unwrap(text)
+    line = alone(text)
     if len(line) > _LONGEST or not line.startswith("/") or "\n" in line or "\r" in line:
         return None
     prefix, *words = line.split()
@@ -125,24 +122,6 @@ def parse(text: str) -> Command | None:
     if arguments:
         mistake = mistake or f"/router {word} takes nothing after it, not “{arguments[0]}”."
     return Command(word, json=as_json, mistake=mistake)
-
-
-def _unwrap(text: str) -> str:
-    """
-    Take off what Claude Code puts around a person's text.
-
-    A custom command arrives as its file's text beside ``<command-name>`` and ``<command-args>``; where only those marks
-    arrive, they are the command.
-    """
-    text = text.strip()
-    if "<" not in text:
-        return text
-    rest = _MARK.sub("", _REMINDER.sub("", text)).strip()
-    if rest:
-        return rest
-    marks = {match.group(1): match.group(2).strip() for match in _MARK.finditer(text)}
-    name = marks.get("name", "")
-    return f"{name} {marks.get('args', '')}".strip()
 
 
 def _slip(word: str, arguments: Sequence[str], as_json: bool) -> Command | None:

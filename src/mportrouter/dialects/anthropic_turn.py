@@ -7,21 +7,17 @@ Only asked where it may matter: when a body may hold a ``/router`` command, and 
 from __future__ import annotations
 
 import hashlib
-import re
 from typing import Any
 
 import msgspec
 
 from .. import splice
 from ..interfaces import RoutingText
+from ..person import NEAR, unwrapped
+from ..person import letters as might_hold_command
 
-_LETTERS = re.compile(rb"/r(?:outer|r)", re.IGNORECASE)
-#: Bytes before the end of the messages in which the last one's command must stand.
-NEAR = 64 * 1024
-_REMINDER = re.compile(r"<system-reminder>.*?</system-reminder>", re.DOTALL)
-_COMMAND = re.compile(r"<command-(name|message|args)>(.*?)</command-\1>", re.DOTALL)
-#: What Claude Code tells the model of a command that it carried out itself (``/clear``, ``/model``).
-_LOCAL = re.compile(r"<local-command-(caveat|stdout|stderr)>.*?</local-command-\1>", re.DOTALL)
+__all__ = ["NEAR", "RoutingText", "last_user_text", "might_hold_command", "routing_text"]
+
 _NOTHING = msgspec.Raw(b"")
 #: Blocks that a person's message may have beside text.
 _MEDIA = frozenset({"image", "document", "search_result", "container_upload"})
@@ -41,20 +37,6 @@ class _Role(msgspec.Struct, gc=False):
 
 
 _role = msgspec.json.Decoder(_Role).decode
-
-
-def might_hold_command(body: bytes, start: int = 0, end: int | None = None) -> bool:
-    """
-    Whether a body has the letters of a command at all; the slash may be escaped as ``\\/``.
-
-    :param start: where its messages begin.
-    :param end: where they end. The command is in the last one, and not far from here with all that clients put around.
-    """
-    if end is None:
-        end = len(body)
-    # Most texts have no slash at all, and a single byte is found many times as fast.
-    slash = body.find(b"/", max(start, end - NEAR), end)
-    return slash >= 0 and _LETTERS.search(body, slash, end) is not None
 
 
 def last_user_text(body: bytes) -> str | None:
@@ -160,7 +142,7 @@ def _said(message: dict[str, Any]) -> tuple[str, bool] | None:
         return None
     content = message.get("content")
     if isinstance(content, str):
-        return _unwrapped([content]), False
+        return unwrapped([content]), False
     if not isinstance(content, list):
         return None
     texts, media = [], False
@@ -172,33 +154,4 @@ def _said(message: dict[str, Any]) -> tuple[str, bool] | None:
             media = True
         else:
             return None
-    return _unwrapped(texts), media
-
-
-def _unwrapped(texts: list[str]) -> str:
-    """
-    Texts without ``<system-reminder>`` blocks, and with a client's own wrapping of a slash command undone:
-    ``<command-name>/x</command-name><command-args>a b</command-args>`` is what a person typed as ``/x a b``. The body
-    of the command's file follows in the same message; where it says the same once more, once is enough. A command that
-    the client carried out itself, known by its output, is not for the model: it goes with what was said of it.
-    """
-    words: list[str] = []
-    typed = ""
-    for text in texts:
-        if "<system-reminder>" in text:
-            text = _REMINDER.sub("", text)
-        if "<command-name>" in text:
-            found = dict(_COMMAND.findall(text))
-            name, arguments = found.get("name", "").strip(), found.get("args", "").strip()
-            if name:
-                typed = f"{name} {arguments}".strip()
-                words.append(typed)
-                text = _COMMAND.sub("", text)
-        if "<local-command-" in text:
-            if "<local-command-std" in text and words and words[-1] == typed:
-                words.pop()
-            text = _LOCAL.sub("", text)
-        text = text.strip()
-        if text and text not in words:
-            words.append(text)
-    return "\n".join(words)
+    return unwrapped(texts), media
