@@ -119,6 +119,11 @@ class Capabilities:
     reasoning_echo: str = "none"
     #: Chat: text between ``<think>`` and ``</think>`` in the content is reasoning.
     think_tags: bool = False
+    #: Chat: the member that asks for reasoning: ``reasoning_effort``, ``reasoning`` (an object with an effort or
+    #: ``max_tokens``), ``thinking`` (``{"type": "enabled"}`` beside ``reasoning_effort``), ``enable_thinking``.
+    reasoning_member: str = "reasoning_effort"
+    #: Chat: members that are true in every request, beside what was asked for (``reasoning_split``).
+    always_true: tuple[str, ...] = ()
     #: Gemini: signatures on function calls are ``required``, ``optional``, ``none``.
     thought_signature: str = "none"
     #: Gemini: function calls and results carry ids.
