@@ -370,6 +370,21 @@ class ICall(Interface):
         """Close the connection now and tell the sink nothing more. Safe at every stage, also twice."""
 
 
+class ICredential(Interface):
+    """
+    A credential of an account that changes while the router runs.
+
+    Both methods give header fields as a list of pairs, safe to be sent as they are, or a Deferred of one. A failure has
+    a ``verdict``, as :class:`mportrouter.upstream.CallFailed` has.
+    """
+
+    def fields() -> Any:
+        """What to send now. Asked before every request, and cheap where nothing is due."""
+
+    def renew(refused: Sequence[tuple[bytes, bytes]]) -> Any:
+        """:param refused: what :meth:`fields` gave, and the provider answered 401 to."""
+
+
 class IPermit(Interface):
     """Leave from a circuit to make one attempt; settled exactly once."""
 

@@ -219,12 +219,17 @@ class UpstreamSettings:
     id: str
     provider: str
     dialect: str = "anthropic"
-    #: Without a trailing slash and without ``/v1``: ``https://api.anthropic.com``.
+    #: Without a trailing slash: ``https://api.anthropic.com``. Where it ends in a version (``/v4``), that one holds
+    #: instead of the dialect's own.
     base_url: str = ""
     #: ``None`` where there is none (``auth: client``, or a mode that never uses it).
     api_key: Secret | None = None
-    #: Where the key comes from: ``key`` (``api_key``) or ``client`` (the client's own credential, to this host only).
+    #: Where the key comes from: ``key`` (``api_key``), ``client`` (the client's own credential, to this host only), or
+    #: ``codex`` (the login that the Codex program keeps in :attr:`auth_file`).
     auth: str = "key"
+    #: ``auth: codex``: the file with the login, and where it is refreshed.
+    auth_file: str | None = None
+    token_url: str | None = None
     #: How the key is sent: ``x-api-key``, ``bearer``, ``x-goog-api-key``, or ``none`` (a server on the own machine).
     auth_style: str = "x-api-key"
     #: Patterns (``*`` and ``?``; first match wins) to the model that exists there; no match: the name as it came.
