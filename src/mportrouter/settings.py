@@ -156,6 +156,8 @@ class Capabilities:
     stream_only: bool = False
     #: Responses: it keeps nothing (``store`` must be false) and ``instructions`` must be there.
     stateless_only: bool = False
+    #: It serves other paths of its dialect's API too, in that dialect's shapes: models, files, batches.
+    other_paths: bool = False
     #: Where generations are asked for, instead of the dialect's own path, or ``None``.
     generate_path: str | None = None
 
