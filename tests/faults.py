@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import threading
 import time
 
 from mportrouter.canned import canned_error, canned_error_event, canned_events, canned_message
@@ -14,6 +15,9 @@ from mportrouter.demo_script import PromptCache, answer, count_tokens
 from mportrouter.records import Usage
 
 from .faulty import Exchange, Script
+
+#: Seconds that no test waits.
+_FOR_EVER = 600.0
 
 
 def _events(exchange: Exchange, text: str) -> list[bytes]:
@@ -99,10 +103,10 @@ def reset(exchange: Exchange) -> None:
 
 def hang(exchange: Exchange) -> None:
     """Reads and never answers."""
-    exchange.wait(60)
+    exchange.wait(_FOR_EVER)
 
 
-def late(seconds: float, text: str = "late") -> Script:
+def late(seconds: float = _FOR_EVER, text: str = "late") -> Script:
     """The head at once, the first event after ``seconds``."""
 
     def play(exchange: Exchange) -> None:
@@ -115,7 +119,7 @@ def late(seconds: float, text: str = "late") -> Script:
     return play
 
 
-def pings(seconds: float) -> Script:
+def pings(seconds: float = _FOR_EVER) -> Script:
     """Head, ``message_start``, then nothing but pings for ``seconds``."""
 
     def play(exchange: Exchange) -> None:
@@ -129,8 +133,13 @@ def pings(seconds: float) -> Script:
     return play
 
 
-def cut(words: int = 40, of: int = 60, rude: bool = False) -> Script:
-    """``words`` of ``of`` words, then the connection is closed; half of an answer that is not streamed."""
+def cut(words: int = 40, of: int = 60, rude: bool = False, heard: threading.Event | None = None) -> Script:
+    """
+    ``words`` of ``of`` words, then the connection is closed; half of an answer that is not streamed.
+
+    :param rude: with a TCP reset, which takes along what the router has not read yet.
+    :param heard: is waited for before: the client has what it is to have.
+    """
 
     def play(exchange: Exchange) -> None:
         text = "word " * of
@@ -144,6 +153,8 @@ def cut(words: int = 40, of: int = 60, rude: bool = False) -> Script:
                 b"HTTP/1.1 200 X\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
             )
             exchange.write(body[: len(body) * words // of])
+        if heard is not None:
+            exchange.wait_until(heard.is_set)
         if rude:
             exchange.reset()
         else:
@@ -152,7 +163,7 @@ def cut(words: int = 40, of: int = 60, rude: bool = False) -> Script:
     return play
 
 
-def stall(words: int = 20, seconds: float = 30.0) -> Script:
+def stall(words: int = 20, seconds: float = _FOR_EVER) -> Script:
     """``words`` words, silence for ``seconds``, then closed."""
 
     def play(exchange: Exchange) -> None:
@@ -161,6 +172,22 @@ def stall(words: int = 20, seconds: float = 30.0) -> Script:
             exchange.chunk(event)
         exchange.wait(seconds)
         exchange.close()
+
+    return play
+
+
+def held(text: str, go_on: threading.Event) -> Script:
+    """A good stream that stops half-way until it is told to go on."""
+
+    def play(exchange: Exchange) -> None:
+        exchange.head()
+        events = _events(exchange, text)
+        for event in events[: len(events) // 2]:
+            exchange.chunk(event)
+        exchange.wait_until(go_on.is_set, _FOR_EVER)
+        for event in events[len(events) // 2 :]:
+            exchange.chunk(event)
+        exchange.finish()
 
     return play
 
@@ -187,15 +214,20 @@ def no_stop(exchange: Exchange) -> None:
     exchange.finish()
 
 
-def error_event(after: int = 0) -> Script:
-    """200, ``after`` events, then an ``error`` event."""
+def error_event(after: int = 0, heard: threading.Event | None = None) -> Script:
+    """
+    200, ``after`` events, then an ``error`` event.
+
+    :param heard: is waited for before that: what comes in one read with the trouble has not gone out yet, and is
+        rescued.
+    """
 
     def play(exchange: Exchange) -> None:
         exchange.head()
         for event in _events(exchange, "word " * 20)[:after]:
             exchange.chunk(event)
-        if after > 3:
-            exchange.wait(0.3)  # what comes in one read with the trouble has not gone out yet, and is rescued
+        if heard is not None:
+            exchange.wait_until(heard.is_set)
         exchange.chunk(canned_error_event())
         exchange.finish()
 
@@ -226,7 +258,7 @@ def raw(data: bytes, close: bool = True) -> Script:
         if close:
             exchange.close()
         else:
-            exchange.wait(60)
+            exchange.wait(_FOR_EVER)
 
     return play
 

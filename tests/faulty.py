@@ -9,6 +9,7 @@ Times are :func:`time.monotonic` seconds.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import select
 import socket
@@ -16,10 +17,13 @@ import ssl
 import struct
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from mportrouter.demo_script import MODELS
+
+from .ports import free_ports
 
 Script = Callable[["Exchange"], None]
 
@@ -124,6 +128,18 @@ class Exchange:
                     raise Gone
                 raise AssertionError(f"bytes after the request: {more[:80]!r}")
 
+    def wait_until(self, condition: Callable[[], Any], seconds: float = 60.0) -> None:
+        """
+        Let time pass until the condition holds, watching the connection.
+
+        :raises Gone: the router has left meanwhile.
+        """
+        until = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > until:
+                raise AssertionError("what this upstream waited for has not come")
+            self.wait(0.02)
+
     def reset(self) -> None:
         """Close the connection with a TCP reset."""
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -134,18 +150,13 @@ class Exchange:
         self.keep = False
 
 
-def _head(status: int, kind: str, fields: dict[str, str]) -> bytes:
-    lines = [f"HTTP/1.1 {status} X", f"content-type: {kind}", "request-id: req_faulty"]
-    lines += [f"{name.replace('_', '-')}: {value}" for name, value in fields.items()]
-    return "\r\n".join([*lines, "", ""]).encode()
-
-
 class FaultyUpstream:
     """
     :param scripts: see the module.
     :param prefix: path before ``/v1`` (``/anthropic`` for MiniMax's base URL).
     :param tls: a server-side context for ``https``.
     :ivar requests: every ``POST``; ``others``: everything else; ``connections``: how many were accepted.
+    :ivar mistakes: tracebacks of scripts that broke, which :meth:`play` and :meth:`stop` complain of.
     """
 
     def __init__(self, scripts: Iterable[Script], prefix: str = "", tls: ssl.SSLContext | None = None) -> None:
@@ -154,6 +165,7 @@ class FaultyUpstream:
         self.others: list[Exchange] = []
         self.connections = 0
         self.probe_status = 200
+        self.mistakes: list[str] = []
         self._scripts = list(scripts)
         self._tls = tls
         self._lock = threading.Lock()
@@ -172,23 +184,45 @@ class FaultyUpstream:
 
     def play(self, *scripts: Script) -> None:
         """From now on these, and a clean log."""
+        self.complain()
         with self._lock:
             self._scripts = list(scripts)
             self.requests, self.others = [], []
 
+    def complain(self) -> None:
+        """:raises AssertionError: a script broke; a test that goes by what it did is worth nothing."""
+        with self._lock:
+            mistakes, self.mistakes = self.mistakes, []
+        if mistakes:
+            raise AssertionError("a script broke:\n" + "\n".join(mistakes))
+
     def listen(self) -> None:
         """Accept connections, on the same port as before."""
-        listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(("127.0.0.1", self.port))
+        listening = self._bound(self.port) if self.port else None
+        while listening is None:
+            (number,) = free_ports(1)
+            with contextlib.suppress(OSError):  # another program was quicker
+                listening = self._bound(number)
         listening.listen(128)
-        self.port = listening.getsockname()[1]
-        self._listening = listening
+        with self._lock:
+            self.port = listening.getsockname()[1]
+            self._listening = listening
         threading.Thread(target=self._accept, args=(listening,), daemon=True).start()
+
+    def _bound(self, number: int) -> socket.socket:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(("127.0.0.1", number))
+        except OSError:
+            sock.close()
+            raise
+        return sock
 
     def stop(self) -> None:
         """Refuse connections and drop those there are."""
-        listening, self._listening = self._listening, None
+        with self._lock:
+            listening, self._listening = self._listening, None
         if listening is not None:
             try:
                 listening.shutdown(socket.SHUT_RDWR)
@@ -202,13 +236,7 @@ class FaultyUpstream:
                 except OSError:
                     pass  # gone already
             self._open.clear()
-
-    def wait_for(self, condition: Callable[[], Any], seconds: float = 5.0) -> Any:
-        """What the condition gives once it is true; the last thing it gave when the time is over."""
-        until = time.monotonic() + seconds
-        while not (value := condition()) and time.monotonic() < until:
-            time.sleep(0.01)
-        return value
+        self.complain()
 
     # ------------------------------------------------------------------------------------------------ threads
 
@@ -218,16 +246,30 @@ class FaultyUpstream:
                 sock, _ = listening.accept()
             except OSError:
                 return
-            self.connections += 1
-            threading.Thread(target=self._serve, args=(sock, self.connections), daemon=True).start()
+            if self._take(sock, listening):
+                self.connections += 1
+                threading.Thread(target=self._serve, args=(sock, listening, self.connections), daemon=True).start()
+            else:
+                sock.close()
 
-    def _serve(self, sock: socket.socket, number: int) -> None:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def _take(self, sock: socket.socket, listening: socket.socket) -> bool:
+        """Note an open connection for :meth:`stop` to drop, unless that has been meanwhile."""
+        with self._lock:
+            if self._listening is not listening:
+                return False
+            self._open.add(sock)
+            return True
+
+    def _serve(self, sock: socket.socket, listening: socket.socket, number: int) -> None:
         try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._tls is not None:
+                plain = sock
                 sock = self._tls.wrap_socket(sock, server_side=True)
-            with self._lock:
-                self._open.add(sock)
+                with self._lock:
+                    self._open.discard(plain)
+                if not self._take(sock, listening):
+                    return
             with sock.makefile("rb") as reader:
                 while (exchange := self._read(sock, number, reader)) is not None:
                     self._play(exchange)
@@ -261,23 +303,30 @@ class FaultyUpstream:
         return exchange
 
     def _play(self, exchange: Exchange) -> None:
-        if exchange.method != "POST":
-            self.others.append(exchange)
-            rows = [
-                {"type": "model", "id": id, "display_name": id, "created_at": at} for id, _, at in MODELS["anthropic"]
-            ]
-            value = {"data": rows, "has_more": False, "first_id": rows[0]["id"], "last_id": rows[-1]["id"]}
-            wanted = exchange.path.partition("/v1/models/")[2]
-            if wanted:
-                value = next((row for row in rows if row["id"] == wanted), {})
-            exchange.whole(self.probe_status if value else 404, json.dumps(value).encode())
-            return
+        """Play the script; nothing that happens in it leaves the thread."""
+        script: Script = self._other
         with self._lock:
-            self.requests.append(exchange)
-            script = self._scripts.pop(0) if len(self._scripts) > 1 else self._scripts[0]
+            if exchange.method == "POST":
+                self.requests.append(exchange)
+                script = self._scripts.pop(0) if len(self._scripts) > 1 else self._scripts[0]
+            else:
+                self.others.append(exchange)
         try:
             script(exchange)
-        except Gone:
+        except (Gone, OSError):
             exchange.keep = False
+        except Exception:  # noqa: BLE001 - whatever it is, complain() tells of it
+            exchange.keep = False
+            with self._lock:
+                self.mistakes.append(traceback.format_exc())
         finally:
             exchange.ended_at = time.monotonic()
+
+    def _other(self, exchange: Exchange) -> None:
+        """The list of models, or one of them."""
+        rows = [{"type": "model", "id": id, "display_name": id, "created_at": at} for id, _, at in MODELS["anthropic"]]
+        value = {"data": rows, "has_more": False, "first_id": rows[0]["id"], "last_id": rows[-1]["id"]}
+        wanted = exchange.path.partition("/v1/models/")[2]
+        if wanted:
+            value = next((row for row in rows if row["id"] == wanted), {})
+        exchange.whole(self.probe_status if value else 404, json.dumps(value).encode())

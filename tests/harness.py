@@ -25,11 +25,15 @@ from typing import Any
 
 import yaml
 
+from .answered import Answered
 from .faults import ok
 from .faulty import FaultyUpstream
+from .ports import free_ports
 
-START_SECONDS = 20.0
-STOP_SECONDS = 20.0
+# How long something may take before it counts as never happening: far more than it takes on any machine.
+START_SECONDS = 90.0
+STOP_SECONDS = 90.0
+WAIT_SECONDS = 30.0
 
 #: The four modes of the default preset.
 MODES: dict[str, dict[str, Any]] = {
@@ -42,17 +46,6 @@ MODES: dict[str, dict[str, Any]] = {
 _SCRIPTS = os.path.dirname(sys.executable)
 #: Stands in both keys of the router; nothing that it writes may hold it.
 SECRET = "sk-test-0123456789-SECRET"
-
-
-def free_ports(count: int) -> list[int]:
-    """That many loopback ports that nobody listens on."""
-    with contextlib.ExitStack() as stack:
-        found = []
-        for _ in range(count):
-            sock = stack.enter_context(socket.socket())
-            sock.bind(("127.0.0.1", 0))
-            found.append(sock.getsockname()[1])
-        return found
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,19 +82,17 @@ class RouterProcess:
         self._child: subprocess.Popen[bytes] | None = None
         _alive.add(self)
         self._output = os.path.join(self.home, "output.txt")
-        named = dict((config or {}).get("ports") or self._default_ports())
-        self.port_numbers = dict(zip(named, free_ports(len(named)), strict=True))
+        self._named = dict((config or {}).get("ports") or self._default_ports())
         self.config = _merged(
             {
                 "modes": copy.deepcopy(MODES),
                 "upstreams": {id: {"base_url": url} for id, url in (upstreams or {}).items()},
                 "health": {"every": "1h"},
-                "drain": "5s",
+                "drain": "60s",
             },
             {key: value for key, value in (config or {}).items() if key != "ports"},
         )
-        self.config["ports"] = {self.port_numbers[name]: settings for name, settings in named.items()}
-        self.write_config()
+        self._number_ports()
         if start:
             self.start()
 
@@ -111,9 +102,16 @@ class RouterProcess:
 
     # ------------------------------------------------------------------------------------------------ life
 
+    def _number_ports(self) -> None:
+        self.port_numbers = dict(zip(self._named, free_ports(len(self._named)), strict=True))
+        self.config["ports"] = {self.port_numbers[name]: settings for name, settings in self._named.items()}
+        self.write_config()
+
     def write_config(self) -> None:
-        with open(self.config_file, "w", encoding="utf-8") as file:
+        """Put the configuration in its place at once: a router that reloads meanwhile reads the old or the new."""
+        with open(self.config_file + ".new", "w", encoding="utf-8") as file:
             yaml.safe_dump(self.config, file)
+        os.replace(self.config_file + ".new", self.config_file)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -142,27 +140,49 @@ class RouterProcess:
 
     def start(self) -> None:
         """
-        Start the child and wait until every port accepts.
+        Start the child and wait until every port accepts and the first round of health checks is over, so that neither
+        meets a test half-way.
 
         :raises AssertionError: it ended or did not come up in time; with its output.
         """
-        child = self.spawn()
-        until = time.monotonic() + START_SECONDS
+        first = self._child is None
+        for last in (False, False, True):
+            child = self.spawn()
+            try:
+                self._await_ports(child)
+                self._await_checks()
+                return
+            except BaseException:
+                # Another program was quicker with a port that was free when it was chosen: take others.
+                taken = child.poll() is not None and "Address already in use" in self.output()
+                if last or not (first and taken and set(self.config.get("ports", ())) == {*self.port_numbers.values()}):
+                    self.stop()
+                    raise
+            os.remove(self._output)
+            self._number_ports()
+
+    def _await_ports(self, child: subprocess.Popen[bytes]) -> None:
+        end = time.monotonic() + START_SECONDS
         waiting = set(self.port_numbers.values())
-        try:
-            while waiting:
-                if child.poll() is not None:
-                    raise AssertionError(f"the router ended with status {child.returncode}:\n{self.output()}")
-                if time.monotonic() > until:
-                    raise AssertionError(f"the router does not listen on {waiting}:\n{self.output()}")
-                for port in list(waiting):
-                    with contextlib.suppress(OSError):
-                        socket.create_connection(("127.0.0.1", port), 1).close()
-                        waiting.discard(port)
-                time.sleep(0.02)
-        except BaseException:
-            self.stop()
-            raise
+        while waiting:
+            if child.poll() is not None:
+                raise AssertionError(f"the router ended with status {child.returncode}:\n{self.output()}")
+            if time.monotonic() > end:
+                raise AssertionError(f"the router does not listen on {waiting}:\n{self.output()}")
+            for port in list(waiting):
+                with contextlib.suppress(OSError):
+                    socket.create_connection(("127.0.0.1", port), 5).close()
+                    waiting.discard(port)
+            time.sleep(0.02)
+
+    def _await_checks(self) -> None:
+        def checked() -> bool:
+            answered = self.ask(None, next(iter(self.port_numbers)), "/health")
+            if answered.status not in (200, 503) or "providers" not in answered.json:
+                return True  # a port that wants a token does not tell
+            return all(row["last_check"] or row["status"] == "disabled" for row in answered.json["providers"].values())
+
+        assert until(checked, 60), f"the first health checks do not end:\n{self.output()}"
 
     def signal(self, number: int) -> None:
         assert self._child is not None
@@ -255,7 +275,7 @@ class RouterProcess:
             stderr=subprocess.STDOUT,
             cwd=self.home,
             env=self.environment,
-            timeout=30,
+            timeout=120,
         )
         text = done.stdout.decode("utf-8", "replace")
         if status is not None and done.returncode != status:
@@ -271,9 +291,14 @@ class RouterProcess:
         path: str = "/v1/messages",
         headers: Mapping[str, str] | None = None,
         method: str | None = None,
-        timeout: float = 30.0,
+        timeout: float = 90.0,
+        seen: Callable[[bytes], Any] | None = None,
     ) -> Answered:
-        """One request without an SDK in between: no retries, every status is an answer."""
+        """
+        One request without an SDK in between: no retries, every status is an answer.
+
+        :param seen: is told the body as far as it has come, after each piece.
+        """
         body = value if isinstance(value, bytes) or value is None else json.dumps(value).encode()
         fields = {"content-type": "application/json", "x-api-key": "client-key", "anthropic-version": "2023-06-01"}
         request = urllib.request.Request(
@@ -287,6 +312,8 @@ class RouterProcess:
                 try:
                     while data := response.read1(65536):
                         body += data
+                        if seen is not None:
+                            seen(bytes(body))
                 except (http.client.HTTPException, ConnectionError):
                     broken = True
                 broken = broken or bool(response.length)
@@ -295,102 +322,11 @@ class RouterProcess:
             with error:
                 return Answered(error.code, error.headers, error.read(), time.monotonic() - began)
 
-    def connect(self, name: str = "dynamic", timeout: float = 10.0) -> socket.socket:
+    def connect(self, name: str = "dynamic", timeout: float = WAIT_SECONDS) -> socket.socket:
         """A bare connection to a port."""
         sock = socket.create_connection(("127.0.0.1", self.port_numbers[name]), timeout)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock
-
-
-class Answered:
-    """
-    An answer: status, header fields (any case), body, and how many seconds it took.
-
-    :ivar broken: the connection was closed before the body was whole.
-    """
-
-    def __init__(self, status: int, headers: Any, body: bytes, seconds: float, broken: bool = False) -> None:
-        self.broken = broken
-        self.status = status
-        self.headers = headers
-        self.body = body
-        self.seconds = seconds
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-    @property
-    def text(self) -> str:
-        """The joined text blocks of a message."""
-        return "".join(block["text"] for block in self.json["content"] if block["type"] == "text")
-
-    @property
-    def error(self) -> dict[str, Any]:
-        """The error object of the dialect's error shape."""
-        value = self.json
-        assert value["type"] == "error", value
-        error: dict[str, Any] = value["error"]
-        assert isinstance(error["type"], str) and isinstance(error["message"], str), value
-        return error
-
-    @property
-    def upstream(self) -> str:
-        """Who answered, as the router says."""
-        return str(self.headers["x-mportrouter-upstream"] or "")
-
-    @property
-    def attempts(self) -> int:
-        return int(self.headers["x-mportrouter-attempts"] or 0)
-
-    def said(self) -> tuple[str, str]:
-        """
-        How a streamed answer ended and the text that came: ``("whole", …)`` with everything in its place,
-        ``("error", …)`` with an error event, ``("cut", …)`` with neither.
-
-        :raises AssertionError: it breaks the grammar of the dialect.
-        """
-        text, ending, opened, began = "", "cut", None, False
-        for name, value in self.events():
-            assert name == value["type"], (name, value)
-            assert ending == "cut", f"{name} after the end"
-            if name == "error":
-                assert isinstance(value["error"]["message"], str), value
-                ending = "error"
-            elif name == "ping":
-                continue
-            elif name == "message_start":
-                assert not began, "a second message_start"
-                began = True
-            else:
-                assert began, f"{name} before message_start"
-            if name == "content_block_start":
-                assert opened is None, value
-                opened = value["index"]
-            elif name == "content_block_delta":
-                assert value["index"] == opened, value
-                text += value["delta"].get("text", "")
-            elif name == "content_block_stop":
-                assert value["index"] == opened, value
-                opened = None
-            elif name == "message_stop":
-                assert opened is None
-                ending = "whole"
-        return ending, text
-
-    def events(self) -> list[tuple[str, Any]]:
-        """Name and JSON value of each event of a stream."""
-        found = []
-        for block in self.body.replace(b"\r\n", b"\n").split(b"\n\n"):
-            name, value = "", b""
-            for line in block.split(b"\n"):
-                if line.startswith(b"event: "):
-                    name = line[7:].decode()
-                elif line.startswith(b"data: "):
-                    value += line[6:]
-            if name or value:
-                found.append((name, json.loads(value)))
-        return found
 
 
 class Stack:
@@ -405,9 +341,10 @@ class Stack:
         self.parts = parts
 
     def stop(self) -> None:
-        self.router.stop()
-        for part in self.parts:
-            part.stop()
+        with contextlib.ExitStack() as stack:  # what one of them has to complain of does not keep the next from ending
+            for part in reversed(self.parts):
+                stack.callback(part.stop)
+            stack.callback(self.router.stop)
 
 
 _shared: dict[str, Any] = {}
@@ -439,7 +376,7 @@ def stop_all() -> None:
         router.stop()
 
 
-def until(condition: Callable[[], Any], seconds: float = 5.0) -> Any:
+def until(condition: Callable[[], Any], seconds: float = WAIT_SECONDS) -> Any:
     """What the condition gives once it is true; the last thing it gave when the time is over."""
     end = time.monotonic() + seconds
     while not (value := condition()) and time.monotonic() < end:
@@ -451,13 +388,14 @@ def failover_stack(
     config: Mapping[str, Any] | None = None, timeouts: Mapping[str, Any] | None = None, lax: bool = True
 ) -> Stack:
     """
-    A router with short limits in front of MiniMax (first of the parts) and Claude (second).
+    A router in front of MiniMax (first of the parts) and Claude (second).
 
+    :param timeouts: limits of both; as they are, no upstream that answers at all is too slow for them.
     :param lax: circuits never open, so that one scenario does not colour the next.
     """
     minimax = FaultyUpstream([ok("from MiniMax")], "/anthropic")
     claude = FaultyUpstream([ok("from Claude")])
-    limits = {"connect": "1s", "head": "1.5s", "first_content": "1.5s", "idle": "1.5s", "answer": "1.5s"}
+    limits = {"connect": "10s", "head": "60s", "first_content": "60s", "idle": "60s", "answer": "60s"}
     limits.update(timeouts or {})
     never = dict.fromkeys(("failures", "degraded_after", "down_after_timeouts", "rate_limited_after"), 1000)
     base = {

@@ -14,12 +14,17 @@ from .harness import Answered, RouterProcess, Stack, failover_stack, message, sh
 MEGABYTE = 1024 * 1024
 
 
-def make_stack() -> Stack:
-    """A front door with short patience and small limits."""
+def make_stack(seconds: float = 90.0, keepalive: float = 90.0) -> Stack:
+    """
+    A front door with small limits.
+
+    :param seconds: its patience with heads and bodies; ``keepalive``: with connections on which nothing comes. As they
+        are, longer than a test waits for a connection to be closed: what is closed was closed for what came on it.
+    """
     front = {
-        "header_seconds": "1s",
-        "body_seconds": "1s",
-        "keepalive_seconds": "2s",
+        "header_seconds": f"{seconds}s",
+        "body_seconds": f"{seconds}s",
+        "keepalive_seconds": f"{keepalive}s",
         "body_bytes": MEGABYTE,
         "exchanges": 4,
     }
@@ -28,7 +33,7 @@ def make_stack() -> Stack:
         "token": {"mode": "mixed", "token": "gate-token"},
         **{name: {"mode": name} for name in ("anthropic", "minimax", "mixed")},
     }
-    return failover_stack({"front": front, "ports": ports}, timeouts={"answer": "20s", "head": "20s"})
+    return failover_stack({"front": front, "ports": ports}, timeouts={"answer": "120s", "head": "120s"})
 
 
 def http(body: bytes, *fields: bytes, method: bytes = b"POST", target: bytes = b"/v1/messages") -> bytes:
@@ -48,7 +53,9 @@ class FrontDoorTestCase(TestCase):
     timeout = 120
 
     def setUp(self) -> None:
-        stack = shared("front", make_stack)
+        self.use(shared("front", make_stack))
+
+    def use(self, stack: Stack) -> None:
         self.router: RouterProcess = stack.router
         self.minimax: FaultyUpstream
         self.claude: FaultyUpstream
@@ -70,8 +77,8 @@ class FrontDoorTestCase(TestCase):
         self.assertEqual(answered.json["request_id"], answered.headers["request-id"])
         return str(error["message"])
 
-    def talk(self, *parts: bytes, pause: float = 0.0, timeout: float = 6.0, port: str = "mixed") -> bytes:
-        """Send the parts on one bare connection and read until it is closed or the time is over."""
+    def talk(self, *parts: bytes, pause: float = 0.0, timeout: float = 30.0, port: str = "mixed") -> bytes:
+        """Send the parts on one bare connection and read until it is closed; what came until then is the answer."""
         with self.router.connect(port, timeout) as sock:
             received = b""
             try:
@@ -79,19 +86,22 @@ class FrontDoorTestCase(TestCase):
                     sock.sendall(part)
                     if pause:
                         time.sleep(pause)
+            except ConnectionError:
+                pass  # closed in the middle, with an answer perhaps
+            try:
                 while data := sock.recv(65536):
                     received += data
-            except (TimeoutError, ConnectionError):
-                pass  # what came until then is the answer
+            except TimeoutError:
+                self.fail(f"the connection is still open after {received!r}")
+            except ConnectionError:
+                pass
         return received
 
-    def closed(self, *parts: bytes, within: float = 5.0) -> tuple[float, bytes]:
+    def closed(self, *parts: bytes, pause: float = 0.0) -> tuple[float, bytes]:
         """After how many seconds the router closed the connection, and what it sent."""
         began = time.monotonic()
-        received = self.talk(*parts, timeout=within)
-        took = time.monotonic() - began
-        self.assertLess(took, within, "the connection is still open")
-        return took, received
+        received = self.talk(*parts, pause=pause)
+        return time.monotonic() - began, received
 
 
 class BadInputTests(FrontDoorTestCase):
@@ -131,7 +141,7 @@ class BadInputTests(FrontDoorTestCase):
                 answered = self.router.ask(body, port)
                 self.assertNotEqual(answered.status, 500)
                 self.assertTrue(200 <= answered.status < 500, answered.body[:300])
-                self.assertLess(answered.seconds, 3)
+                self.assertLess(answered.seconds, 20)
         self.alive()
 
     def test_odd_values_are_the_providers_to_judge(self) -> None:
@@ -226,7 +236,7 @@ class BadInputTests(FrontDoorTestCase):
         stack = shared("failover", failover_stack)
         limit = 32 * MEGABYTE
         for size, status in ((limit - 300, 200), (limit + 1000, 413)):
-            answered = stack.router.ask(message("x" * size), "mixed", timeout=60)
+            answered = stack.router.ask(message("x" * size), "mixed", timeout=120)
             self.assertEqual(answered.status, status)
 
 

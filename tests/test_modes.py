@@ -14,7 +14,7 @@ from mportrouter.records import Usage
 
 from . import faults
 from .faulty import Exchange, FaultyUpstream
-from .harness import MODES, Answered, RouterProcess, Stack, failover_stack, message, shared, until
+from .harness import MODES, Answered, RouterProcess, Stack, failover_stack, free_ports, message, shared, until
 
 PERSON = {"user-agent": "claude-cli/2.1.329 (external, cli)"}
 MINIMAX, CLAUDE = "from MiniMax", "from Claude"
@@ -367,22 +367,26 @@ class HealthTests(ModesTestCase):
         self.assertEqual(self.asked(), 0)
         self.assertTrue(all(each.path == "/v1/models" for each in self.minimax.others))
 
+    def checked(self, *told: Any) -> None:
+        """Looked at again and again, health comes to this; where it is well at last, at the first look."""
+
+        def look() -> bool:
+            self.router.command("health", status=None)
+            answered = self.router.ask(None, "mixed", "/health")
+            return (answered.status, answered.json["status"]) == told
+
+        self.assertTrue(look() if told[1] == "healthy" else until(look), told)
+
     def test_one_and_both_down(self) -> None:
         """One down is degraded (200), both down unhealthy (503), and back again."""
         self.fresh(lax=False)
         self.minimax.stop()
-        self.router.command("health", status=None)
-        answered = self.router.ask(None, "mixed", "/health")
-        self.assertEqual((answered.status, answered.json["status"]), (200, "degraded"))
+        self.checked(200, "degraded")
         self.claude.stop()
-        self.router.command("health", status=None)
-        answered = self.router.ask(None, "mixed", "/health")
-        self.assertEqual((answered.status, answered.json["status"]), (503, "unhealthy"))
+        self.checked(503, "unhealthy")
         self.minimax.listen()
         self.claude.listen()
-        self.router.command("health")
-        answered = self.router.ask(None, "mixed", "/health")
-        self.assertEqual((answered.status, answered.json["status"]), (200, "healthy"))
+        self.checked(200, "healthy")
         self.assertEqual(self.said("hello", "mixed").text, MINIMAX)
 
     def test_checked_regularly(self) -> None:
@@ -424,8 +428,6 @@ class CommandLineTests(ModesTestCase):
 
     def test_ports(self) -> None:
         """Ports are opened, switched and closed while running."""
-        from .harness import free_ports
-
         (number,) = free_ports(1)
         self.router.port_numbers["extra"] = number
         self.addCleanup(self.router.port_numbers.pop, "extra")
@@ -464,15 +466,22 @@ class AlertTests(ModesTestCase):
 
     def test_alerts(self) -> None:
         """A dead account is told once, to a webhook that fails at first, and not in a request's way."""
-        hook = FaultyUpstream([faults.status(500), lambda exchange: exchange.whole(200, b"{}")])
+        answered_all = threading.Event()
+
+        def fail_late(exchange: Exchange) -> None:
+            exchange.wait_until(answered_all.is_set)
+            faults.status(500)(exchange)
+
+        hook = FaultyUpstream([fail_late, lambda exchange: exchange.whole(200, b"{}")])
         self.addCleanup(hook.stop)
+        self.addCleanup(answered_all.set)
         self.fresh({"alerts": {"webhook": hook.url + "/hook/secret-path"}}, lax=False)
         self.minimax.play(faults.status(401, "authentication_error", "invalid key"))
         for _ in range(5):
             answered = self.said("hello", "mixed")
             self.assertEqual(answered.text, CLAUDE)
-            self.assertLess(answered.seconds, 3)
-        self.assertTrue(until(lambda: len(hook.requests) >= 2, 15), "the alert is not repeated")
+        answered_all.set()
+        self.assertTrue(until(lambda: len(hook.requests) >= 2, 60), "the alert is not repeated")
         first, second = hook.requests[:2]
         self.assertEqual(first.json, second.json)
         self.assertIn("minimax", json.dumps(first.json))

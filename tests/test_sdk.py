@@ -50,7 +50,7 @@ class SDKTestCase(TestCase):
         self.minimax.play(faults.speak("minimax"))
 
     def client(self, port: str = "mixed", path: str = "", **options: Any) -> anthropic.Anthropic:
-        options = {"api_key": "client-key", "max_retries": 0, "timeout": 30.0, **options}
+        options = {"api_key": "client-key", "max_retries": 0, "timeout": 90.0, **options}
         client = anthropic.Anthropic(base_url=self.router.url(port, path), **options)
         self.addCleanup(client.close)
         return client

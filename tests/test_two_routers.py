@@ -6,7 +6,7 @@ import json
 import os
 import signal
 
-from .harness import RouterProcess, message
+from .harness import RouterProcess, message, until
 from .test_life import LifeTestCase as _LifeTestCase
 
 
@@ -25,6 +25,7 @@ class TwoRoutersTests(_LifeTestCase):
         one, other = first.port_numbers["anthropic"], second.port_numbers["mixed"]
         for name, router in (("anthropic", first), ("mixed", second)):
             self.assertEqual(router.ask(message(), name).status, 200)
+        self.assertTrue(until(lambda: f"--router {other} " in second.output()), second.output())
         told = [line for line in second.output().splitlines() if f"--router {other}" in line]
         self.assertEqual(len(told), 1, second.output())
         self.assertNotIn("--router", first.output())

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import re
 import socket
-import time
 from typing import Any
 
 from . import faults
-from .harness import message
-from .test_front_door import FrontDoorTestCase, chunked, http
+from .harness import message, shared
+from .test_front_door import FrontDoorTestCase, chunked, http, make_stack
 
 #: Status lines in what a connection gave.
 HEADS = re.compile(rb"HTTP/1\.1 (\d\d\d)")
@@ -122,22 +121,27 @@ class ConnectionTests(FrontDoorTestCase):
             self.assertIn(b"connection: close", received.lower())
 
     def _one(self, sock: socket.socket) -> bytes:
-        received = b""
+        received = self._some(sock)
         while b"\r\n\r\n" not in received:
-            received += sock.recv(65536)
+            received += self._some(sock)
         head, _, body = received.partition(b"\r\n\r\n")
         for line in head.lower().split(b"\r\n"):
             if line.startswith(b"content-length:"):
                 while len(body) < int(line.split(b":")[1]):
-                    body += sock.recv(65536)
+                    body += self._some(sock)
         return head + b"\r\n\r\n" + body
+
+    def _some(self, sock: socket.socket) -> bytes:
+        data = sock.recv(65536)
+        self.assertTrue(data, "closed in the middle of an answer")
+        return data
 
     def test_pipelining(self) -> None:
         """Pipelined requests are answered in order, slow and quick ones, in one write or byte by byte."""
         self.minimax.play(faults.ok("first", 0.3), faults.ok("second"), faults.ok("third", 0.1))
         requests = [self.post("a"), self.post("b", stream=True), http(b"", method=b"GET", target=b"/health")]
         requests += [self.post("c", b"connection: close")]
-        received = self.talk(b"".join(requests), timeout=10)
+        received = self.talk(b"".join(requests))
         answers = HEADS.split(received)[2::2]
         self.assertEqual(len(answers), 4, received)
         for answer, words in zip(answers, (b"first", b"second", b"router_uptime", b"third"), strict=True):
@@ -207,33 +211,41 @@ class ConnectionTests(FrontDoorTestCase):
                 received += data
         self.assertIn(b"message_stop", received)
 
+
+class ImpatientTests(FrontDoorTestCase):
+    """Connections on which it takes too long until something comes; times are long enough for a loaded machine."""
+
+    def setUp(self) -> None:
+        self.use(shared("impatient front", lambda: make_stack(seconds=2.5, keepalive=4.0)))
+
     def test_slow_loris(self) -> None:
-        """A head that does not come to its end in time is given up; so is a body that stops coming."""
-        took, received = self.closed(b"POST /v1/messages HTTP/1.1\r\nhost: loc", within=4)
-        self.assertGreater(took, 0.5)
+        """A head that does not come to its end in time is given up, also where a little of it comes all the time."""
+        took, received = self.closed(b"POST /v1/messages HTTP/1.1\r\nhost: loc")
+        self.assertGreater(took, 2.0)
         self.assertTrue(received == b"" or b" 408 " in received, received)
-        drops = [b"x-%d: y\r\n" % number for number in range(12)]
-        began = time.monotonic()
-        received = self.talk(b"GET /health HTTP/1.1\r\nhost: localhost\r\n", *drops, pause=0.25, timeout=2)
+        drops = [b"x-%d: y\r\n" % number for number in range(14)]
+        _, received = self.closed(b"GET /health HTTP/1.1\r\nhost: localhost\r\n", *drops, pause=0.25)
         self.assertNotIn(b" 200 ", received)
-        self.assertLess(time.monotonic() - began, 6)
-        took, received = self.closed(http(b"", b"content-length: 100") + b'{"model"', within=4)
+
+    def test_stopped_body(self) -> None:
+        """A body that stops coming is given up."""
+        took, received = self.closed(http(b"", b"content-length: 100") + b'{"model"')
         self.assertIn(b" 408 ", received)
-        self.assertGreater(took, 0.5)
+        self.assertGreater(took, 2.0)
         self.assertEqual(self.minimax.requests, [])
 
     def test_slow_body_is_welcome(self) -> None:
         """A body that comes slowly but steadily is read to its end."""
         body = json.dumps(message()).encode()
         parts = [body[at : at + 10] for at in range(0, len(body), 10)]
+        self.assertGreater(len(parts) * 0.3, 2.5)
         head = http(b"", b"content-length: %d" % len(body), b"connection: close")
-        received = self.talk(head, *parts, pause=0.2, timeout=10)
-        self.assertIn(b"from MiniMax", received)
+        self.assertIn(b"from MiniMax", self.talk(head, *parts, pause=0.3))
 
     def test_idle_connection(self) -> None:
         """A kept connection on which nothing comes is closed without a word."""
-        took, received = self.closed(self.post("x"), within=6)
-        self.assertGreater(took, 1.0)
+        took, received = self.closed(http(json.dumps(message()).encode()))
+        self.assertGreater(took, 3.5)
         self.assertEqual(len(HEADS.findall(received)), 1)
-        took, received = self.closed(b"", within=6)
+        _, received = self.closed(b"")
         self.assertEqual(received, b"")

@@ -144,11 +144,11 @@ class ComplexityTests(SynchronousTestCase):
         self.assertGreater(score(RoutingFeatures(words, message_count=200)).value, score(words).value)
 
     def test_quick(self) -> None:
-        """Even ten megabytes are looked at in a bounded time."""
-        began = time.perf_counter()
+        """Even ten megabytes are looked at in a bounded time: this thread's own, whatever runs beside."""
+        began = time.thread_time()
         for text in ("design " * 1_400_000, "<" * 10_000_000, "\n- " * 3_000_000, "字" * 3_000_000):
             score(text)
-        self.assertLess(time.perf_counter() - began, 1.0)
+        self.assertLess(time.thread_time() - began, 1.0)
 
     @given(st.text(max_size=2000))
     @hypothesis_settings(max_examples=200, deadline=None)

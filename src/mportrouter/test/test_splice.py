@@ -172,9 +172,9 @@ class MembersTests(SynchronousTestCase):
             body = json.dumps({f"member {i}": "x" * 50 for i in range(count)}).encode()
             best = 9.0
             for _ in range(3):
-                begun = time.perf_counter()
+                begun = time.thread_time()
                 splice.members(body)
-                best = min(best, time.perf_counter() - begun)
+                best = min(best, time.thread_time() - begun)
             return best
 
         self.assertLess(seconds(40_000), 40 * seconds(4_000) + 0.05)
