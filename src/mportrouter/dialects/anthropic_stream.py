@@ -11,11 +11,11 @@ from __future__ import annotations
 from zope.interface import implementer
 
 from .. import sse
+from ..coded import PlainReader, see_through
 from ..errors import Kind, Verdict
 from ..interfaces import Ending, IAnswerReader, Target
 from ..records import Usage
 from ..usage import estimate, merge
-from .anthropic_coded import CodedReader, OpaqueReader, PlainReader
 from .anthropic_seen import (
     REFUSED,
     SeenEvent,
@@ -62,11 +62,7 @@ def reader(stream: bool, encoding: bytes, target: Target) -> IAnswerReader:
         inner = EventReader()
     else:
         inner = WrappingReader(EventWrapper(signer, target.model))
-    if not encoding:
-        return inner
-    if encoding in (b"gzip", b"x-gzip", b"deflate"):
-        return CodedReader(inner, encoding)
-    return OpaqueReader()
+    return see_through(inner, encoding)
 
 
 @implementer(IAnswerReader)
