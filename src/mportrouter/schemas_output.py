@@ -1,0 +1,111 @@
+"""
+The subset of JSON schema that Anthropic's structured outputs and strict tools take (its documentation, "JSON schema
+limitations"): what is beyond it goes into the description, where the model may still follow it.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from .schemas_standard import standard, types
+
+_FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"})
+_REFERENCE = ("#/definitions/", "#/$defs/")
+
+
+def restricted(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema within that subset."""
+    found = standard(schema, frozenset({"$schema", "$id"}))
+    out = _node(found)
+    if not out.keys() - {"$defs"}:
+        out = {**out, "type": "object", "properties": {}, "additionalProperties": False}
+    return out
+
+
+def _node(schema: dict[str, Any]) -> dict[str, Any]:
+    rest = dict(schema)
+    out: dict[str, Any] = {}
+    definitions = {**rest.pop("definitions", {}), **rest.pop("$defs", {})}
+    if definitions:
+        out["$defs"] = {name: _node(inner) for name, inner in definitions.items()}
+    reference = rest.get("$ref")
+    if isinstance(reference, str):
+        # It must stand alone.
+        out["$ref"] = reference.replace(*_REFERENCE) if reference.startswith(_REFERENCE[0]) else reference
+        return out
+    kinds = types(rest.pop("type", None))
+    literal = _literals(rest, out)
+    alternatives = rest.pop("anyOf", None) or rest.pop("oneOf", None)
+    if alternatives:
+        out["anyOf"] = [_node(inner) for inner in alternatives]
+    elif rest.get("allOf"):
+        out["allOf"] = [_node(inner) for inner in rest.pop("allOf")]
+    elif not literal:
+        kinds = kinds or _inferred(rest)
+        if kinds:
+            out["type"] = kinds[0] if len(kinds) == 1 else kinds
+    for word in ("description", "title"):
+        if isinstance(rest.get(word), str):
+            out[word] = rest.pop(word)
+    if "object" in kinds or "properties" in rest:
+        _object(rest, out)
+    if "array" in kinds:
+        _array(rest, out)
+    if "string" in kinds and rest.get("format") in _FORMATS:
+        out["format"] = rest.pop("format")
+    if rest:
+        words = "{" + ", ".join(f"{word}: {_said(value)}" for word, value in rest.items()) + "}"
+        out["description"] = f"{out['description']}\n\n{words}" if out.get("description") else words
+    return out
+
+
+def _object(rest: dict[str, Any], out: dict[str, Any]) -> None:
+    properties = rest.pop("properties", None) or {}
+    out["properties"] = {name: _node(inner) for name, inner in properties.items()}
+    if rest.get("additionalProperties") in (False, True):
+        del rest["additionalProperties"]
+    out["additionalProperties"] = False
+    required = [name for name in rest.pop("required", ()) if name in properties]
+    if required:
+        out["required"] = required
+
+
+def _array(rest: dict[str, Any], out: dict[str, Any]) -> None:
+    if "items" in rest:
+        out["items"] = _node(rest.pop("items"))
+    elif "prefixItems" in rest:
+        members: list[dict[str, Any]] = []
+        for inner in rest["prefixItems"]:
+            node = _node(inner)
+            if node not in members:
+                members.append(node)
+        out["items"] = members[0] if len(members) == 1 else {"anyOf": members}
+    if rest.get("minItems") in (0, 1):
+        out["minItems"] = rest.pop("minItems")
+
+
+def _literals(rest: dict[str, Any], out: dict[str, Any]) -> bool:
+    """Values beside which a type would only be told twice, where all are primitive."""
+    values = rest.get("enum")
+    if isinstance(values, list) and values and all(map(_is_primitive, values)):
+        out["enum"] = rest.pop("enum")
+    if "const" in rest and _is_primitive(rest["const"]):
+        out["const"] = rest.pop("const")
+    return "enum" in out or "const" in out
+
+
+def _is_primitive(value: object) -> bool:
+    return value is None or isinstance(value, (str, int, float, bool))
+
+
+def _inferred(rest: dict[str, Any]) -> list[str]:
+    if "properties" in rest or "required" in rest:
+        return ["object"]
+    if "items" in rest or "prefixItems" in rest:
+        return ["array"]
+    return []
+
+
+def _said(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
