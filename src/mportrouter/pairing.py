@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from .conversation import Part, Text, ToolCall, ToolResult, Turn
 from .settings import Capabilities
-from .tool_names import wire_id
+from .tool_names import fullmatch, wire_id
 
 #: What a call is answered with that nobody answered.
 UNANSWERED = "[no result]"
@@ -31,10 +31,14 @@ class Pairing:
     def __init__(self, capabilities: Capabilities, complete: bool) -> None:
         self.notes: dict[str, None] = {}
         self._capabilities = capabilities
+        self._legal = fullmatch(capabilities.tool_id_pattern)
         self._complete = complete
+        #: Ids at the target.
         self._used: set[str] = set()
-        self._known: set[str] = set()
-        self._answered: set[str] = set()
+        #: How often an id was taken already when a call came with it.
+        self._repeated: dict[str, int] = {}
+        #: Ids as they came, and whether the last call of that id was answered.
+        self._known: dict[str, bool] = {}
         self._count = 0
 
     def turns(self, turns: Sequence[Turn]) -> list[Turn]:
@@ -48,6 +52,13 @@ class Pairing:
                 out += self._window([], [turn])
                 at += 1
                 continue
+            if at + 1 < end and (at + 2 == end or turns[at + 2].role == "assistant"):
+                usual = self._usual(turn, turns[at + 1])
+                if usual is not None:
+                    out.append(turn)
+                    out.append(usual)
+                    at += 2
+                    continue
             run = [turn]
             at += 1
             while at < end and turns[at].role == "assistant":
@@ -61,6 +72,46 @@ class Pairing:
             out += self._window(calls, window)
         return out
 
+    def _usual(self, turn: Turn, answer: Turn) -> Turn | None:
+        """
+        The usual case: one assistant's turn, and one user's that begins with the results in the order of the calls.
+
+        :returns: the user's turn, or ``None`` where it is another case (then nothing has been remembered).
+        """
+        parts = answer.parts
+        if answer.role != "user":
+            return None
+        used, known, legal, longest = self._used, self._known, self._legal, self._capabilities.tool_id_max
+        results: list[Part] | None = None
+        at = 0
+        ids: list[str] = []
+        for call in turn.parts:
+            if type(call) is not ToolCall:
+                continue
+            if at == len(parts):
+                return None
+            part, id = parts[at], call.id
+            if type(part) is not ToolResult or part.call_id != id or id in used:
+                return None
+            if not id or len(id) > longest or legal(id) is None:
+                return None
+            if part.name != call.name or part.custom != call.custom:
+                if results is None:
+                    results = list(parts)
+                results[at] = ToolResult(id, part.parts, call.name, part.is_error, call.custom, part.cache)
+            ids.append(id)
+            at += 1
+        for place in range(at, len(parts)):
+            if type(parts[place]) is ToolResult:
+                return None
+        if at > 1 and len(set(ids)) < at:
+            return None
+        for id in ids:
+            used.add(id)
+            known[id] = True
+        self._count += at
+        return answer if results is None else Turn("user", tuple(results), answer.phase)
+
     def _calls(self, run: list[Turn], out: list[Turn]) -> list[_Call]:
         """Write the assistant's turns that follow each other; the calls in them."""
         calls: list[_Call] = []
@@ -73,7 +124,7 @@ class Pairing:
                     continue
                 call = _Call(part, self._name(part.id))
                 calls.append(call)
-                self._known.add(part.id)
+                self._known[part.id] = False
                 if call.wire != part.id:
                     if parts is None:
                         parts = list(turn.parts)
@@ -95,26 +146,25 @@ class Pairing:
         self._count += 1
         base = id or f"call_{self._count}"
         made = wire_id(base, self._capabilities)
-        number = 2
+        number = self._repeated.get(base, 1)
         while made in self._used:
-            made = wire_id(f"{base}_{number}", self._capabilities)
             number += 1
+            made = wire_id(f"{base}_{number}", self._capabilities)
+        if number > 1:
+            self._repeated[base] = number
         self._used.add(made)
         return made
 
     def _window(self, calls: list[_Call], window: list[Turn]) -> list[Turn]:
         """What stands between the assistant's turns, the results of its calls first."""
-        if calls and len(window) == 1:
-            placed = self._in_place(calls, window[0])
-            if placed is not None:
-                return [placed]
         rest: list[Turn] = []
+        waiting = _Waiting(calls)
         for turn in window:
             if turn.role == "user" and any(type(part) is ToolResult for part in turn.parts):
                 parts: list[Part] = []
                 for part in turn.parts:
                     if type(part) is ToolResult:
-                        parts += self._take(calls, part)
+                        parts += self._take(waiting, part)
                     else:
                         parts.append(part)
                 if len(parts) == len(turn.parts) and all(map(_same, parts, turn.parts)):
@@ -130,29 +180,9 @@ class Pairing:
             return [replace(rest[0], parts=(*results, *rest[0].parts)), *rest[1:]]
         return [Turn("user", tuple(results)), *rest]
 
-    def _in_place(self, calls: list[_Call], turn: Turn) -> Turn | None:
-        """The usual case: one user turn that begins with the results, in the order of the calls."""
-        parts = turn.parts
-        count = len(calls)
-        if turn.role != "user" or len(parts) < count:
-            return None
-        results: list[Part] = []
-        same = True
-        for call, part in zip(calls, parts, strict=False):
-            if type(part) is not ToolResult or part.call_id != call.raw.id:
-                return None
-            new = call.fill(part)
-            same = same and new is part
-            results.append(new)
-        for part in parts[count:]:
-            if type(part) is ToolResult:
-                return None
-        self._answered.update([call.raw.id for call in calls])
-        return turn if same else Turn("user", (*results, *parts[count:]), turn.phase)
-
-    def _take(self, calls: list[_Call], result: ToolResult) -> list[Part]:
+    def _take(self, waiting: _Waiting, result: ToolResult) -> list[Part]:
         """Give a result to its call; what stays where it stood, if anything."""
-        call = _wanted(calls, result)
+        call = waiting.take(result)
         if call is not None:
             if call.result is not None:
                 self.notes["repeated tool results (the last one counts)"] = None
@@ -160,7 +190,7 @@ class Pairing:
             return []
         if not self._complete:
             return [result]
-        if result.call_id in self._answered:
+        if self._known.get(result.call_id):
             self.notes["repeated tool results (the first one counts)"] = None
             return []
         id = result.call_id or result.name
@@ -177,7 +207,7 @@ class Pairing:
 
     def _result(self, call: _Call) -> ToolResult | None:
         if call.result is not None:
-            self._answered.add(call.raw.id)
+            self._known[call.raw.id] = True
             return call.fill(call.result)
         if not self._complete:
             return None
@@ -203,17 +233,28 @@ class _Call:
         return ToolResult(self.wire, result.parts, raw.name, result.is_error, raw.custom, result.cache)
 
 
-def _wanted(calls: list[_Call], result: ToolResult) -> _Call | None:
+class _Waiting:
     """
-    The call that a result answers: the first unanswered one of its id, else (the result comes again) the last one.
+    Calls that wait for their results: each result goes to the first unanswered call of its id, and where all are
+    answered (it comes again) to the last one. Dialects without ids pair by name and order.
+    """
 
-    Dialects without ids pair by name and order.
-    """
-    if result.call_id:
-        same = [call for call in calls if call.raw.id == result.call_id]
-        return next((call for call in same if call.result is None), same[-1] if same else None)
-    nameless = [call for call in calls if not call.raw.id and call.result is None]
-    return next((call for call in nameless if call.raw.name == result.name), None)
+    __slots__ = ("_last", "_waiting")
+
+    def __init__(self, calls: list[_Call]) -> None:
+        self._waiting: dict[tuple[str, str], list[_Call]] = {}
+        self._last: dict[str, _Call] = {}
+        for call in reversed(calls):
+            id = call.raw.id
+            self._waiting.setdefault((id, "" if id else call.raw.name), []).append(call)
+            self._last.setdefault(id, call)
+
+    def take(self, result: ToolResult) -> _Call | None:
+        id = result.call_id
+        waiting = self._waiting.get((id, "" if id else result.name))
+        if waiting:
+            return waiting.pop()
+        return self._last.get(id) if id else None
 
 
 def _same(one: object, other: object) -> bool:

@@ -50,7 +50,7 @@ class ToolNames:
         namespaces: bool = False,
     ) -> None:
         self._limit = limit
-        self._legal = _fullmatch(pattern)
+        self._legal = fullmatch(pattern)
         self._custom = custom
         self._namespaces = namespaces
         self._wire: dict[tuple[str, str], str] = {}
@@ -164,11 +164,10 @@ def wire_id(id: str, capabilities: Capabilities) -> str:
     """
     The id of a call for a target: itself where it is legal there, else made of it; the same for call and result.
     """
-    most = capabilities.tool_id_max
-    if len(id) <= most and _fullmatch(capabilities.tool_id_pattern)(id) is not None:
+    if len(id) <= capabilities.tool_id_max and fullmatch(capabilities.tool_id_pattern)(id) is not None:
         return id
     digest = hashlib.sha256(id.encode("utf-8", "surrogatepass")).hexdigest()
-    return ("t" + digest[:30])[:most]
+    return ("t" + digest[:30])[: capabilities.tool_id_max]
 
 
 def made_up(prefix: str, request_id: str, number: int, length: int = 24) -> str:
@@ -195,7 +194,7 @@ class AnswerIds:
     def __init__(self, context: AnswerContext, prefix: str, pattern: str, limit: int) -> None:
         self._context = context
         self._prefix = prefix
-        self._legal = _fullmatch(pattern)
+        self._legal = fullmatch(pattern)
         self._limit = limit
         self._number = 0
         self._used: set[str] | None = None
@@ -228,7 +227,8 @@ def _calls(turns: Sequence[Turn]) -> Iterator[ToolCall]:
 
 
 @functools.lru_cache(maxsize=64)
-def _fullmatch(pattern: str) -> Callable[[str], object]:
+def fullmatch(pattern: str) -> Callable[[str], object]:
+    """The test whether a text matches a pattern whole, compiled once."""
     return re.compile(pattern, re.ASCII).fullmatch
 
 
