@@ -23,36 +23,18 @@ from ..interfaces import (
     RoutingText,
     Target,
 )
-from . import anthropic_models, anthropic_request
+from . import (
+    anthropic_answer,
+    anthropic_errors,
+    anthropic_events,
+    anthropic_models,
+    anthropic_reading,
+    anthropic_request,
+    anthropic_writing,
+)
 from .anthropic_stream import reader
 from .anthropic_turn import NEAR
 
-#: What the dialect calls an error, where the status alone does not say it.
-_KINDS = {
-    Kind.NOT_SUPPORTED: "not_supported",
-    Kind.RATE: "rate_limit_error",
-    Kind.BUDGET: "rate_limit_error",
-    Kind.OVERLOADED: "overloaded_error",
-    Kind.TIMEOUT: "timeout_error",
-}
-_STATUSES = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    402: "billing_error",
-    403: "permission_error",
-    404: "not_found_error",
-    405: "invalid_request_error",
-    409: "conflict_error",
-    413: "request_too_large",
-    415: "invalid_request_error",
-    422: "invalid_request_error",
-    429: "rate_limit_error",
-    501: "not_supported",
-    504: "timeout_error",
-    529: "overloaded_error",
-}
-#: How the message of an overlong prompt begins: Claude Code compacts the conversation where it reads this.
-_TOO_LONG = "prompt is too long"
 _USAGE: dict[str, Any] = {
     "input_tokens": 0,
     "output_tokens": 0,
@@ -105,23 +87,13 @@ class AnthropicDialect:
         return anthropic_request.session(headers, body)
 
     def error_status(self, error: RouterError) -> int:
-        # No client asks again after 402, and none has to be told of whose money it is.
-        return 402 if error.by and error.kind is Kind.MONEY else error.status
+        return anthropic_errors.status_of(error)
 
     def error_body(self, error: RouterError, request_id: str) -> bytes:
-        status = self.error_status(error)
-        kind = _KINDS.get(error.kind) or _STATUSES.get(status)
-        if kind is None:
-            kind = "invalid_request_error" if 400 <= status < 500 else "api_error"
-        message = error.message if error.by else f"mportrouter: {error.message}"
-        if error.by and error.kind is Kind.CONTEXT and not message.startswith(_TOO_LONG):
-            message = f"{_TOO_LONG}: {message}"
-        return splice.dumps(
-            {"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id}
-        )
+        return anthropic_errors.body_of(error, request_id)
 
     def error_event(self, error: RouterError, request_id: str) -> bytes:
-        return sse.event("error", self.error_body(error, request_id))
+        return anthropic_errors.event_of(error, request_id)
 
     def message(self, text: str, look: Look, request_id: str, created: int) -> tuple[bytes, bytes]:
         # An id of the dialect's form, from the request's own: the same request names the same answer in a log.
@@ -152,16 +124,16 @@ class AnthropicDialect:
     # ---- from and to other dialects
 
     def read_request(self, body: bytes, look: Look) -> Conversation:
-        raise RouterError(Kind.NOT_SUPPORTED, "Anthropic requests are not yet read for other dialects")
+        return anthropic_reading.read_request(body, look)
 
     def write_request(self, conversation: Conversation, target: Target) -> Prepared:
-        raise RouterError(Kind.NOT_SUPPORTED, "requests of other dialects are not yet written for Anthropic")
+        return anthropic_writing.write_request(conversation, target)
 
     def event_reader(self, stream: bool, context: AnswerContext) -> IEventReader:
-        raise RouterError(Kind.NOT_SUPPORTED, "Anthropic answers are not yet read for other dialects")
+        return anthropic_events.reader(stream, context)
 
     def event_writer(self, stream: bool, context: AnswerContext) -> IEventWriter:
-        raise RouterError(Kind.NOT_SUPPORTED, "answers of other dialects are not yet written for Anthropic")
+        return anthropic_answer.writer(stream, context)
 
     # ---- counting and models
 
@@ -169,7 +141,7 @@ class AnthropicDialect:
         return b"/v1/messages/count_tokens" if target.capabilities.count_tokens else None
 
     def write_count(self, conversation: Conversation, target: Target) -> Prepared:
-        return self.write_request(conversation, target)
+        return anthropic_writing.write_count(conversation, target)
 
     def read_count(self, body: bytes) -> int:
         return anthropic_models.read_count(body)

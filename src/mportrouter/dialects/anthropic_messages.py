@@ -227,6 +227,11 @@ def _tool_result(
 
 
 def _search_text(block: dict[str, Any]) -> bytes:
+    return _text_block(search_words(block), block.get("cache_control"))
+
+
+def search_words(block: Mapping[str, Any]) -> str:
+    """What a search result of the client's own says, as text."""
     lines = [value for name in ("title", "source") if isinstance(value := block.get(name), str) and value]
     content = block.get("content")
     texts = [
@@ -234,17 +239,20 @@ def _search_text(block: dict[str, Any]) -> bytes:
         for part in (content if isinstance(content, list) else ())
         if isinstance(part, dict) and isinstance(part.get("text"), str)
     ]
-    text = "\n".join([*lines, *(["", *texts] if texts else [])])
-    return _text_block(text, block.get("cache_control"))
+    return "\n".join([*lines, *(["", *texts] if texts else [])])
 
 
 def _server_text(kind: str, block: dict[str, Any]) -> bytes:
+    return _text_block(server_words(kind, block), block.get("cache_control"))
+
+
+def server_words(kind: str, block: Mapping[str, Any]) -> str:
     """What the model must know of a call that another provider ran; ids and encrypted content mean nothing here."""
     if kind in ("server_tool_use", "mcp_tool_use"):
         text = f"[{block.get('name', kind)}] {splice.dumps(block.get('input')).decode()}"
     else:
         text = f"[{kind}] {splice.dumps(_without_encrypted(block.get('content'))).decode()}"
-    return _text_block(text[:_RENDER_LIMIT], block.get("cache_control"))
+    return text[:_RENDER_LIMIT]
 
 
 def _without_encrypted(value: Any) -> Any:

@@ -474,9 +474,26 @@ def session(headers: Mapping[bytes, bytes], body: bytes) -> str:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ""
     text = "" if metadata is None else metadata.user_id
-    if text.startswith("{"):
-        try:
-            text = _user_id(text).session_id or text
-        except (msgspec.DecodeError, UnicodeError, RecursionError):
-            pass  # a text that only looks like JSON is as good an id
-    return text[:_SESSION_LIMIT]
+    return (_named_in(text) or text)[:_SESSION_LIMIT]
+
+
+def _named_in(user_id: str) -> str:
+    """The conversation that the JSON text in ``metadata.user_id`` names, ``""`` for any other text."""
+    if not user_id.startswith("{"):
+        return ""
+    try:
+        return _user_id(user_id).session_id
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return ""  # a text that only looks like JSON is as good an id
+
+
+def conversation_in(user_id: str) -> str | None:
+    """
+    The conversation that Claude Code names in ``metadata.user_id``, or ``None`` where the text names only a person.
+
+    Its newer versions write JSON, older ones ``user_…_account_…_session_…``.
+    """
+    named = _named_in(user_id)
+    if not named and "_session_" in user_id:
+        named = user_id.rpartition("_session_")[2]
+    return named[:_SESSION_LIMIT] or None
