@@ -106,7 +106,7 @@ def hang(exchange: Exchange) -> None:
     exchange.wait(_FOR_EVER)
 
 
-def late(seconds: float = _FOR_EVER, text: str = "late") -> Script:
+def late(seconds: float, text: str = "late") -> Script:
     """The head at once, the first event after ``seconds``."""
 
     def play(exchange: Exchange) -> None:

@@ -205,7 +205,7 @@ class SilenceTests(FailoverTestCase):
 
     def test_s07_late_content(self) -> None:
         """Head at once and the first token late: the limit on first content moves the stream on."""
-        self.minimax.play(faults.late())
+        self.minimax.play(faults.late(20))
         self.assertEqual(self.text(self.ask(True), True), CLAUDE)
         self.assertTrue(until(lambda: self.minimax.requests[0].gone_at))
 
