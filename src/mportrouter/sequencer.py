@@ -59,6 +59,7 @@ class _Run:
         self.held = ""
         #: A tool's arguments, to see whether they are whole.
         self.fragments: list[str] = []
+        #: How many of them, or of a text's events, were looked at.
         self.checked = 0
 
 
@@ -86,7 +87,7 @@ class Sequencer:
 
     __slots__ = (
         "_called", "_finish", "_fragments", "_interleave", "_kept", "_limit", "_line", "_made", "_over", "_runs",
-        "_started", "_tally", "straight",
+        "_started", "_tally", "prose", "straight",
     )  # fmt: skip
 
     def __init__(self, interleave: bool, limit: int = LIMIT) -> None:
@@ -101,8 +102,10 @@ class Sequencer:
         self._started = self._over = self._called = False
         self._tally: Tally | None = None
         self._finish: Finish | None = None
-        #: The key whose deltas pass as they are, ``None``: no such. A text's writer is then in the middle of it.
+        #: The key whose deltas pass as they are now, ``None``: no such.
         self.straight: int | None = None
+        #: That part is no tool call.
+        self.prose = False
         self._fragments: list[str] | None = None
 
     def take(self, event: Event) -> list[Event]:
@@ -117,7 +120,7 @@ class Sequencer:
             return []
         out: list[Event] = []
         self.straight = None
-        if not self._started:
+        if not self._started and type(event) is not Failed:
             self._started = True
             out.append(event if type(event) is Start else Start())
         kind = type(event)
@@ -250,7 +253,7 @@ class Sequencer:
         while at < len(line):
             run = line[at]
             if not run.opened and run.open is not None:
-                if not self._interleave and run.open.kind == "text" and _blank(run.events):
+                if not self._interleave and run.open.kind == "text" and _blank(run):
                     if not run.closed:
                         return
                     del line[at]
@@ -298,7 +301,7 @@ class Sequencer:
             run.held = text[-1]
             text = text[:-1]
         if text:
-            if run.open is not None and run.open.kind == "tool":
+            if not self._interleave and run.open is not None and run.open.kind == "tool":
                 run.fragments.append(text)
             out.append(event if text is event.text and event.key == run.key else Delta(run.key, text))
 
@@ -308,11 +311,19 @@ class Sequencer:
         if run.opened and not run.closed and not run.held and run.key == key and not self._over:
             assert run.open is not None
             self.straight = key
-            self._fragments = run.fragments if run.open.kind == "tool" else None
+            self._fragments = run.fragments if run.open.kind == "tool" and not self._interleave else None
+            self.prose = run.open.kind != "tool"
 
 
-def _blank(events: list[Event]) -> bool:
-    return all(type(event) is Delta and event.text.isspace() for event in events)
+def _blank(run: _Run) -> bool:
+    """Whether nothing but white space waits in a text; each event is looked at once."""
+    events = run.events
+    while run.checked < len(events):
+        event = events[run.checked]
+        if type(event) is not Delta or not event.text.isspace():
+            return False
+        run.checked += 1
+    return True
 
 
 def _whole(run: _Run) -> bool:

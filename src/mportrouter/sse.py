@@ -12,6 +12,9 @@ from typing import NamedTuple
 #: Bytes of one event past which a stream is given up: room for base64 images and encrypted reasoning.
 EVENT_LIMIT = 16 * 1024 * 1024
 
+#: Bytes that stand for themselves in a JSON string, in every way of writing it.
+PLAIN = bytes(byte for byte in range(32, 127) if byte not in b'"\\')
+
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -197,3 +200,26 @@ def event(name: str, data: bytes) -> bytes:
     :param data: one line.
     """
     return b"event: %b\ndata: %b\n\n" % (name.encode(), data)
+
+
+def around(event: bytes, member: bytes) -> tuple[bytes, bytes] | None:
+    """
+    What stands before and after the text of a member in an event, where it stands there once and is :data:`PLAIN`.
+
+    :param event: the bytes of the event.
+    :param member: the member's name.
+    """
+    opening = b'"%b":"' % member
+    start = event.find(opening)
+    if start < 0:
+        opening = b'"%b": "' % member
+        start = event.find(opening)
+        if start < 0:
+            return None
+    if event.find(b'"%b":' % member, start + 1) >= 0:
+        return None
+    start += len(opening)
+    end = event.find(b'"', start)
+    if end <= start or event[start:end].translate(None, PLAIN):
+        return None
+    return event[:start], event[end:]
