@@ -1,0 +1,361 @@
+"""
+Requests of the OpenAI Responses dialect: a cheap look for routing, and the body for an upstream of the same dialect.
+
+A look reads the top level once. What stands inside ``input`` is only read where its bytes can hold what is looked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+import msgspec
+
+from .. import splice
+from ..errors import Kind, RouterError
+from ..interfaces import Inexpressible, Look, Prepared, Target
+from . import responses_input
+
+#: Characters of a model's name; it goes into headers and logs.
+_MODEL_LIMIT = 256
+#: Characters of a conversation's id that are kept.
+_SESSION_LIMIT = 512
+#: Header fields in which clients name their conversation, the most telling first.
+_SESSION_FIELDS = (b"session-id", b"session_id", b"thread-id", b"x-session-id", b"conversation_id")
+
+#: Tools that the provider runs itself, by the beginnings of their types.
+HOSTED = ("web_search", "file_search", "code_interpreter", "image_generation", "mcp")
+#: What an upstream without memory cannot go on from.
+STATEFUL = ("previous_response_id", "conversation", "prompt")
+_ENCRYPTED = "reasoning.encrypted_content"
+
+
+class _Typed(msgspec.Struct, gc=False):
+    type: str = ""
+
+
+class _Tool(msgspec.Struct, gc=False):
+    type: str | None = None
+
+
+class _Format(msgspec.Struct, gc=False):
+    type: str | None = None
+
+
+class _Text(msgspec.Struct, gc=False):
+    format: _Format | None = None
+
+
+class _Cache(msgspec.Struct, gc=False):
+    prompt_cache_key: str | None = None
+
+
+_tools = msgspec.json.Decoder(list[_Tool]).decode
+_typed = msgspec.json.Decoder(_Typed).decode
+_text = msgspec.json.Decoder(_Text).decode
+_cache = msgspec.json.Decoder(_Cache).decode
+_string = msgspec.json.Decoder(str).decode
+_integer = msgspec.json.Decoder(int).decode
+_REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+@attrs.define(slots=True)
+class ResponsesLook(Look):
+    """
+    A look that remembers where things are.
+
+    :param body: the very bytes that were looked at.
+    :param values: the members of the top level, JSON texts by name.
+    """
+
+    body: bytes = attrs.field(default=b"", repr=False, kw_only=True)
+    values: Mapping[str, msgspec.Raw | memoryview] = attrs.field(factory=dict, repr=False, kw_only=True)
+    _spans: Mapping[str, splice.Member] | None = attrs.field(default=None, repr=False, kw_only=True)
+
+    @property
+    def spans(self) -> Mapping[str, splice.Member]:
+        """Where the members stand: worked out when it is first wanted, which is when something must be edited."""
+        if self._spans is None:
+            self._spans = splice.members(self.body)
+        return self._spans
+
+
+def look(body: bytes) -> ResponsesLook:
+    """
+    See :meth:`mportrouter.interfaces.IDialect.look`.
+
+    :raises RouterError: ``BAD_REQUEST``.
+    """
+    spans: Mapping[str, splice.Member] | None = None
+    values: Mapping[str, msgspec.Raw | memoryview] | None = splice.values(body)
+    try:
+        if values is None:
+            spans = splice.members(body)
+            view = memoryview(body)
+            values = {name: view[member.value : member.end] for name, member in spans.items()}
+        if not body.isascii():
+            body.decode("utf-8")
+    except splice.Malformed as error:
+        raise RouterError(Kind.BAD_REQUEST, f"the request cannot be read: {error}") from None
+    except UnicodeDecodeError as error:
+        raise RouterError(Kind.BAD_REQUEST, f"the request cannot be read: not UTF-8 (byte {error.start})") from None
+    stream = False
+    if (member := values.get("stream")) is not None:
+        value = bytes(member)
+        if value == b"true":
+            stream = True
+        elif value not in (b"false", b"null"):
+            raise RouterError(Kind.BAD_REQUEST, "`stream` must be true or false")
+    max_output = None
+    if (member := values.get("max_output_tokens")) is not None:
+        try:
+            max_output = _integer(member)
+        except msgspec.DecodeError:
+            pass  # the provider judges it
+    needs: set[str] = set()
+    if (member := values.get("input")) is not None:
+        responses_input.needs(bytes(member), needs)
+    if (member := values.get("tools")) is not None and any(map(is_hosted, _tool_types(member))):
+        needs.add("server_tools")
+    if (member := values.get("tool_choice")) is not None and _forces(bytes(member)):
+        needs.add("tool_choice_force")
+    if (member := values.get("parallel_tool_calls")) is not None and bytes(member) == b"false":
+        # Codex says so of models that call one tool at a time anyway: it matters only where there are tools.
+        if "tools" in values and bytes(values["tools"]) not in (b"null", b"[]"):
+            needs.add("parallel_off")
+    if (member := values.get("text")) is not None and _is_formatted(member):
+        needs.add("structured_output")
+    return ResponsesLook(
+        _model(values.get("model")),
+        stream,
+        frozenset(needs),
+        max_output,
+        len(body),
+        body=body,
+        values=values,
+        spans=spans,
+    )
+
+
+def _model(member: msgspec.Raw | memoryview | None) -> str:
+    if member is None:
+        raise RouterError(Kind.BAD_REQUEST, "`model` is missing")
+    try:
+        model = _string(member)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise RouterError(Kind.BAD_REQUEST, "`model` must be a text") from None
+    if not model.strip():
+        raise RouterError(Kind.BAD_REQUEST, "`model` is empty")
+    if len(model) > _MODEL_LIMIT:
+        raise RouterError(Kind.BAD_REQUEST, f"`model` has more than {_MODEL_LIMIT} characters")
+    return model
+
+
+def is_hosted(kind: Any) -> bool:
+    """Whether tools of this type are run by the provider."""
+    return isinstance(kind, str) and kind.startswith(HOSTED)
+
+
+def _tool_types(member: msgspec.Raw | memoryview) -> list[Any]:
+    try:
+        return [tool.type for tool in _tools(member)]
+    except _REFUSED:
+        tools = splice.loads(bytes(member))
+        return [tool.get("type") for tool in tools if isinstance(tool, dict)] if isinstance(tools, list) else []
+
+
+def _forces(choice: bytes) -> bool:
+    if not choice.startswith(b"{"):
+        return choice == b'"required"'
+    try:
+        value = splice.loads(choice)
+    except splice.Malformed:
+        return False
+    return value.get("mode") == "required" if value.get("type") == "allowed_tools" else True
+
+
+def _is_formatted(member: msgspec.Raw | memoryview) -> bool:
+    try:
+        found = _text(member).format
+    except _REFUSED:
+        return False
+    return found is not None and found.type in ("json_schema", "json_object")
+
+
+# ------------------------------------------------------------------------------------------ the body for an upstream
+
+
+def prepare(body: bytes, look_: Look, target: Target) -> Prepared:
+    """
+    See :meth:`mportrouter.interfaces.IDialect.prepare`.
+
+    :raises Inexpressible: the upstream keeps nothing, and the request builds on what was kept.
+    """
+    seen = look_ if isinstance(look_, ResponsesLook) and look_.body is body else look(body)
+    values, capabilities = seen.values, target.capabilities
+    path = b"" if capabilities.generate_path is None else capabilities.generate_path.encode()
+    replace: dict[str, bytes] = {}
+    drop: dict[str, None] = {}
+    dropped: dict[str, None] = {}
+    if target.model != seen.model:
+        replace["model"] = splice.dumps(target.model)
+    if capabilities.stateless_only:
+        for name in STATEFUL:
+            if bytes(values.get(name, b"null")) != b"null":
+                raise Inexpressible(f"`{name}` needs an upstream that keeps conversations, and this one does not")
+    for name in capabilities.strip_fields:
+        if name in values and name not in ("model", "input"):
+            drop[name] = None
+            if bytes(values[name]) != b"null":
+                dropped[name] = None
+    if (member := values.get("input")) is not None:
+        edited = responses_input.edit(bytes(member), target, dropped)
+        if edited is not None:
+            replace["input"] = edited
+    if "tools" in values and "tools" not in drop:
+        _edit_tools(seen, target, replace, drop, dropped)
+    if capabilities.stateless_only:
+        _without_memory(values, replace, drop, dropped)
+    if capabilities.stream_only and not seen.stream:
+        replace["stream"] = b"true"
+    if not replace and not drop:
+        return Prepared(body, path=path)
+    return Prepared(splice.edit(body, replace, drop, seen.spans), tuple(dropped), path)
+
+
+def _without_memory(
+    values: Mapping[str, msgspec.Raw | memoryview],
+    replace: dict[str, bytes],
+    drop: dict[str, None],
+    dropped: dict[str, None],
+) -> None:
+    """What an upstream that keeps nothing insists on."""
+    if bytes(values.get("store", b"")) != b"false":
+        replace["store"] = b"false"
+        drop.pop("store", None)
+        if bytes(values.get("store", b"")) == b"true":
+            dropped["store=false"] = None
+    if bytes(values.get("background", b"")) == b"true":
+        drop["background"] = dropped["background"] = None
+    raw = bytes(values.get("input", b""))
+    # Codex's newest models get their instructions and tools as items of the input, and the members not at all.
+    if b'"additional_tools"' not in raw:
+        if "instructions" not in values or bytes(values["instructions"]) == b"null":
+            replace["instructions"] = b'""'
+            drop.pop("instructions", None)
+    include = bytes(values.get("include", b""))
+    try:
+        asked = splice.loads(include) if include else []
+    except splice.Malformed:
+        return  # the provider judges it
+    if asked is None or (isinstance(asked, list) and _ENCRYPTED not in asked):
+        replace["include"] = splice.dumps([*(asked or []), _ENCRYPTED])
+        drop.pop("include", None)
+
+
+def _edit_tools(
+    seen: ResponsesLook,
+    target: Target,
+    replace: dict[str, bytes],
+    drop: dict[str, None],
+    dropped: dict[str, None],
+) -> None:
+    capabilities = target.capabilities
+    fields = capabilities.strip_tool_fields
+    without_hosted = "server_tools" in seen.needs and capabilities.server_tools != "honoured"
+    if not (fields or without_hosted or capabilities.stateless_only):
+        return
+    try:
+        tools = splice.elements(bytes(seen.values["tools"]))
+    except splice.Malformed:
+        return
+    kept: list[bytes] = []
+    removed: set[str] = set()
+    changed = False
+    for tool in tools:
+        try:
+            spans = splice.members(tool)
+            kind = splice.loads(tool[spans["type"].value : spans["type"].end]) if "type" in spans else None
+        except splice.Malformed:
+            kept.append(tool)
+            continue
+        if without_hosted and is_hosted(kind):
+            removed.add(kind)
+            dropped[f"tools.{kind[:64]}"] = None
+            changed = True
+            continue
+        gone = [field for field in fields if field in spans]
+        if gone:
+            dropped.update((f"tools[].{field}", None) for field in gone)
+            tool = splice.edit(tool, None, gone, spans)
+            changed = True
+        if capabilities.stateless_only:
+            loose = _loose(tool, kind)
+            changed = changed or loose is not tool
+            tool = loose
+        kept.append(tool)
+    if not changed:
+        return
+    if kept:
+        replace["tools"] = b"[" + b",".join(kept) + b"]"
+    else:
+        drop["tools"] = None
+    if removed and "tool_choice" in seen.values and "tool_choice" not in drop:
+        choice = bytes(seen.values["tool_choice"])
+        forced = _choice_type(choice) if choice.startswith(b"{") else ""
+        if not kept or forced in removed:
+            # A choice of a tool that is not offered is refused; and an answer from memory is none.
+            if _forces(choice):
+                raise Inexpressible("`tool_choice` forces a tool that this upstream does not have")
+            drop["tool_choice"] = dropped["tool_choice"] = None
+
+
+def _choice_type(choice: bytes) -> str:
+    try:
+        return _typed(choice).type
+    except _REFUSED:
+        return ""
+
+
+def _loose(tool: bytes, kind: Any) -> bytes:
+    """
+    A function, or a namespace of some, that says ``strict: false`` where it said nothing: without it optional
+    parameters become required ones.
+    """
+    try:
+        spans = splice.members(tool)
+        if kind == "function":
+            member = spans.get("strict")
+            if member is None or tool[member.value : member.end] == b"null":
+                return splice.edit(tool, {"strict": b"false"}, (), spans)
+        elif kind == "namespace" and "tools" in spans:
+            inner = splice.elements(tool[spans["tools"].value : spans["tools"].end])
+            loose = [_loose(each, "function") if _choice_type(each) == "function" else each for each in inner]
+            if any(new is not old for new, old in zip(loose, inner, strict=True)):
+                return splice.edit(tool, {"tools": b"[" + b",".join(loose) + b"]"}, (), spans)
+    except splice.Malformed:
+        pass  # the provider judges it
+    return tool
+
+
+# ------------------------------------------------------------------------------------------ the conversation's id
+
+
+def session(headers: Mapping[bytes, bytes], body: bytes) -> str:
+    """
+    See :meth:`mportrouter.interfaces.IDialect.session`. Codex names its conversation in header fields and, as do other
+    clients, in ``prompt_cache_key``.
+
+    :param headers: by lower-case name.
+    """
+    for name in _SESSION_FIELDS:
+        given = headers.get(name, b"").strip()
+        if given:
+            return given[:_SESSION_LIMIT].decode("latin-1")
+    if b'"prompt_cache_key"' not in body:
+        return ""
+    try:
+        return (_cache(body).prompt_cache_key or "")[:_SESSION_LIMIT]
+    except _REFUSED:
+        return ""
