@@ -40,16 +40,22 @@ _OF_TYPE = {
     "exclusiveMinimum": "number",
     "exclusiveMaximum": "number",
 }
-#: Schemas written for one tool: references may multiply them.
-_MOST = 4000
-#: How often one reference may stand within itself.
-_TURNS = 2
+#: Schemas written for one: references may multiply them.
+_MOST = 2000
+#: How often one reference may stand within itself; fewer times where that makes too many.
+_TURNS = (6, 3, 1)
+#: References to references that are followed.
+_STEPS = 8
 
 
 def declared(schema: dict[str, Any]) -> dict[str, Any] | None:
     """The ``Schema`` for a JSON schema, ``None`` for an object without properties (older models refuse it)."""
     root = standard(schema)
-    out = _Writer(root).node(root, 0, top=True)
+    for turns in _TURNS:
+        writer = _Writer(root, turns)
+        out = writer.node(root, 0, top=True)
+        if writer.count <= _MOST:
+            break
     if "anyOf" in out and all(branch.get("type") == "object" for branch in out["anyOf"]):
         base = {word: value for word, value in out.items() if word != "anyOf"}
         out = merged(base, out["anyOf"], False)
@@ -59,22 +65,27 @@ def declared(schema: dict[str, Any]) -> dict[str, Any] | None:
 
 
 class _Writer:
-    """:param root: where references lead."""
+    """
+    :param root: where references lead.
+    :param turns: how often one reference may stand within itself.
+    :ivar count: schemas written.
+    """
 
-    def __init__(self, root: dict[str, Any]) -> None:
+    def __init__(self, root: dict[str, Any], turns: int) -> None:
+        self.count = 0
         self._root = root
+        self._turns = turns
         self._open: list[str] = []
-        self._count = 0
 
     def node(self, schema: dict[str, Any], depth: int, top: bool = False) -> dict[str, Any]:
-        self._count += 1
-        if depth > DEEPEST or self._count > _MOST:
+        self.count += 1
+        if depth > DEEPEST or self.count > _MOST:
             return _free(schema)
         reference = schema.get("$ref")
         if isinstance(reference, str):
             found = pointed(self._root, reference)
             rest = {word: value for word, value in schema.items() if word != "$ref"}
-            if found is None or self._open.count(reference) >= _TURNS:
+            if found is None or self._open.count(reference) >= self._turns:
                 return _free(rest)
             self._open.append(reference)
             try:
@@ -100,7 +111,7 @@ class _Writer:
 
     def _followed(self, branch: dict[str, Any]) -> dict[str, Any]:
         """A branch with its reference read, so that its members can be merged."""
-        for _ in range(_TURNS):
+        for _ in range(_STEPS):
             if "$ref" not in branch:
                 break
             rest = {word: value for word, value in branch.items() if word != "$ref"}

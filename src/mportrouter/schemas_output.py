@@ -8,9 +8,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from .schemas_standard import standard, types
+from .schemas_standard import merged, standard, types
 
 _FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"})
+#: What alternatives hold that are no schemas by themselves.
+_CONDITIONS = frozenset({"required", "not", "title", "description", "dependentRequired"})
+#: What is said of all alternatives together.
+_WORDS = frozenset({"title", "description", "anyOf", "oneOf", "allOf", "default", "examples"})
 _REFERENCE = ("#/definitions/", "#/$defs/")
 
 
@@ -36,9 +40,10 @@ def _node(schema: dict[str, Any]) -> dict[str, Any]:
         return out
     kinds = types(rest.pop("type", None))
     literal = _literals(rest, out)
-    alternatives = rest.pop("anyOf", None) or rest.pop("oneOf", None)
+    alternatives = _alternatives(rest, kinds)
     if alternatives:
         out["anyOf"] = [_node(inner) for inner in alternatives]
+        kinds = []
     elif rest.get("allOf"):
         out["allOf"] = [_node(inner) for inner in rest.pop("allOf")]
     elif not literal:
@@ -48,7 +53,7 @@ def _node(schema: dict[str, Any]) -> dict[str, Any]:
     for word in ("description", "title"):
         if isinstance(rest.get(word), str):
             out[word] = rest.pop(word)
-    if "object" in kinds or "properties" in rest:
+    if "object" in kinds:
         _object(rest, out)
     if "array" in kinds:
         _array(rest, out)
@@ -58,6 +63,26 @@ def _node(schema: dict[str, Any]) -> dict[str, Any]:
         words = "{" + ", ".join(f"{word}: {_said(value)}" for word, value in rest.items()) + "}"
         out["description"] = f"{out['description']}\n\n{words}" if out.get("description") else words
     return out
+
+
+def _alternatives(rest: dict[str, Any], kinds: list[str]) -> list[dict[str, Any]]:
+    """
+    The schemas of which one holds. Where they only tell which properties go together they stay with the rest, and so
+    go into the description; what stands beside them otherwise is said in each.
+    """
+    word = "anyOf" if rest.get("anyOf") else "oneOf"
+    found: list[dict[str, Any]] = rest.get(word) or []
+    if not found or all(branch.keys() <= _CONDITIONS for branch in found):
+        return []
+    del rest[word]
+    common = {name: rest.pop(name) for name in list(rest) if name not in _WORDS}
+    if kinds:
+        common["type"] = kinds[0] if len(kinds) == 1 else kinds
+    if not common:
+        return found
+    if "properties" in common:
+        return [merged(common, [branch], True) if "$ref" not in branch else branch for branch in found]
+    return [{**common, **branch} if "$ref" not in branch else branch for branch in found]
 
 
 def _object(rest: dict[str, Any], out: dict[str, Any]) -> None:
