@@ -43,9 +43,7 @@ def wrap(provider: str, model: str, signature: str) -> str:
     """The envelope for a signature; an empty signature stays empty. The same arguments give the same text."""
     if not signature:
         return signature
-    # ASCII escapes carry lone surrogates, which UTF-8 cannot.
-    text = json.dumps({"m": model, "s": signature}, separators=(",", ":")).encode()
-    return f"{PREFIX}{provider}.{base64.urlsafe_b64encode(text).rstrip(b'=').decode()}"
+    return _written(provider, {"m": model, "s": signature})
 
 
 def is_envelope(signature: str) -> bool:
@@ -85,8 +83,7 @@ def seal(opaque: Opaque) -> str:
         content["k"] = opaque.kind
     if opaque.item_id is not None:
         content["i"] = opaque.item_id
-    text = json.dumps(content, separators=(",", ":")).encode()
-    return f"{PREFIX}{opaque.origin}.{base64.urlsafe_b64encode(text).rstrip(b'=').decode()}"
+    return _written(opaque.origin, content)
 
 
 def seal_base64(opaque: Opaque) -> str:
@@ -119,6 +116,12 @@ def opened(text: str) -> Opaque | None:
     if not isinstance(model, str) or not isinstance(value, str) or not isinstance(kind, str):
         return None
     return Opaque(provider, model, kind, value, item if isinstance(item, str) else None)
+
+
+def _written(provider: str, content: dict[str, str]) -> str:
+    # ASCII escapes carry lone surrogates, which UTF-8 cannot.
+    text = json.dumps(content, separators=(",", ":")).encode()
+    return f"{PREFIX}{provider}.{base64.urlsafe_b64encode(text).rstrip(b'=').decode()}"
 
 
 def _content(text: str) -> dict[str, Any] | None:
