@@ -42,6 +42,7 @@ from .config_words import (
     secret,
     share,
     unless_off,
+    unversioned,
     webhook,
 )
 from .errors import ConfigError
@@ -372,14 +373,28 @@ class _Overrides:
             found = self._pick(None, row.base_variable, base_url)
             if found is not None:
                 base, self._origins[f"{path}.base_url"] = found
-                if not urlsplit(base).path:
-                    base += urlsplit(row.base_urls[upstream.dialect]).path
-                upstream = attrs.evolve(upstream, base_url=base)
+                upstream = attrs.evolve(upstream, base_url=self._based(base, upstream.dialect, row))
+        if upstream.auth == "codex" and f"{path}.auth_file" not in given:
+            home = self._lookup("CODEX_HOME")
+            if home is not None:
+                upstream = attrs.evolve(upstream, auth_file=f"{home[0].rstrip('/')}/auth.json")
+                self._origins[f"{path}.auth_file"] = home[1]
         shipped = row.base_urls.get(upstream.dialect, "")
         if f"{path}.pins.sha256" not in given and urlsplit(upstream.base_url).netloc != urlsplit(shipped).netloc:
             asked = upstream.pins.mode if f"{path}.pins.mode" in given else "off"
             upstream = attrs.evolve(upstream, pins=Pins(mode=asked))
         self._draft.upstreams[id] = upstream
+
+    @staticmethod
+    def _based(base: str, dialect: str, row: catalog.Provider) -> str:
+        """A base URL from a variable: with the dialect's own path where it has none, or another dialect's."""
+        if dialect != "gemini":
+            base = unversioned(base)
+        others = {urlsplit(url).path for url in row.base_urls.values()} - {""}
+        parts = urlsplit(base)
+        if parts.path in others or not parts.path:
+            base = base.removesuffix(parts.path) + urlsplit(row.base_urls[dialect]).path
+        return base
 
     def _set_timeouts(self) -> None:
         found = self._pick("timeout", "ROUTER_TIMEOUT", positive_duration)

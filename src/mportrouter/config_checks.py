@@ -99,10 +99,38 @@ def _check_upstream(upstream: UpstreamSettings, settings: Settings, reading: Rea
             reading.place(f"{path}.pins"),
             f"{path}.pins: expected at least two different pins, one of them a backup (mportrouter pins capture HOST)",
         )
-    if upstream.auth == "client" and f"{path}.api_key" in reading.given and upstream.api_key is not None:
-        reading.mistakes.add(
-            reading.place(f"{path}.api_key"), f"{path}.api_key: 'auth: client' sends the client's own key; take one out"
-        )
+    _check_auth(upstream, path, settings, reading)
+
+
+def _check_auth(upstream: UpstreamSettings, path: str, settings: Settings, reading: Reading) -> None:
+    """Where an upstream's credential comes from, and where it goes."""
+    mistakes, key = reading.mistakes, f"{path}.api_key"
+    keyed = key in reading.given and upstream.api_key is not None
+    if upstream.auth == "client" and keyed:
+        mistakes.add(reading.place(key), f"{key}: 'auth: client' sends the client's own key; take one out")
+    if upstream.auth_style == "none" and keyed:
+        mistakes.add(reading.place(key), f"{key}: 'auth_style: none' sends no key; take one out")
+    if upstream.auth != "codex":
+        for name in ("auth_file", "token_url"):
+            if f"{path}.{name}" in reading.given and getattr(upstream, name) is not None:
+                place = reading.place(f"{path}.{name}")
+                mistakes.add(place, f"{path}.{name}: only upstreams with 'auth: codex' have it")
+        return
+    place = reading.place(f"{path}.auth")
+    if keyed:
+        mistakes.add(reading.place(key), f"{key}: 'auth: codex' sends the login of the Codex program; take one out")
+    if upstream.dialect != "openai-responses":
+        mistakes.add(place, f"{path}.auth: codex goes with 'dialect: openai-responses' only")
+    if not upstream.auth_file or not upstream.token_url:
+        mistakes.add(place, f"{path}.auth: codex needs auth_file and token_url (the provider 'codex' has them)")
+    for name, owner in (("base_url", "chatgpt.com"), ("token_url", "openai.com")):
+        host = urlsplit(getattr(upstream, name) or "").hostname or owner
+        if host != owner and not host.endswith(f".{owner}") and not is_loopback(host):
+            words = f"{path}.{name}: a ChatGPT login goes to {owner} (or loopback) only, not to {host}"
+            mistakes.add(_at(f"{path}.{name}", settings, reading), words)
+    if not is_loopback(settings.host):
+        words = f"{path}.auth: a ChatGPT login is its own user's; with it the router listens on loopback only"
+        mistakes.add(_at("host", settings, reading) or place, words)
 
 
 def _check_doors(settings: Settings, reading: Reading) -> None:
@@ -153,6 +181,11 @@ def warnings(settings: Settings) -> list[str]:
         origin = settings.origins.get(f"upstreams.{id}.api_key", "")
         if upstream.api_key is not None and not origin.startswith(("environment ", ".env ")):
             told.append(f"upstreams.{id}.api_key: the key is written in the file ({origin}); ${{NAME}} keeps it out")
+        if id in used and upstream.auth == "codex":
+            told.append(
+                f"upstreams.{id}: asks with the ChatGPT plan of whoever is logged in, in a way that its vendor does "
+                "not document; whether the plan's terms allow it is for you to know"
+            )
         if id in used and upstream.tls.minimum == "1.2":
             told.append(f"upstreams.{id}.tls.minimum: TLS 1.2 is allowed; 1.3 is the default for a reason")
         unenforced = [name for name in ("requests", "tokens") if getattr(upstream.limits, name) is not None]
@@ -172,4 +205,5 @@ def warnings(settings: Settings) -> list[str]:
 
 
 def _keyless(upstream: UpstreamSettings) -> bool:
-    return upstream.enabled and upstream.auth == "key" and upstream.api_key is None
+    takes_one = upstream.auth == "key" and upstream.auth_style != "none"
+    return upstream.enabled and takes_one and upstream.api_key is None

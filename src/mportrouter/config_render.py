@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
 import attrs
 
-from .settings import Interactive, ModeSettings, PortSettings, Secret, Settings, UpstreamSettings
+from .config_columns import MODELS
+from .settings import Capabilities, Interactive, ModeSettings, PortSettings, Secret, Settings, UpstreamSettings
 
 _PLAIN = re.compile(r"[A-Za-z0-9_./~][A-Za-z0-9_./~+=-]*")
 # Words that a reader of YAML would take for something else than a text.
@@ -43,8 +44,22 @@ def _members(value: Any) -> Iterator[tuple[str, Any]]:
                 yield from _members(member)
         elif field.name in _PAIRS:
             yield field.name, dict(member)
+        elif field.name == "model_capabilities":
+            continue
+        elif field.name == "capabilities" and isinstance(value, UpstreamSettings):
+            yield field.name, {**dict(_members(member)), MODELS: _by_model(member, value.model_capabilities)}
         else:
             yield field.name, member
+
+
+def _by_model(
+    whole: Capabilities, models: Iterable[tuple[str, Capabilities]]
+) -> dict[str, dict[str, object]]:
+    """What some models have otherwise than the others."""
+    return {
+        pattern: {name: value for name, value in _members(columns) if value != getattr(whole, name)}
+        for pattern, columns in models
+    }
 
 
 def _lines(key: str, value: Any, path: str, origins: Mapping[str, str], depth: int) -> Iterator[str]:

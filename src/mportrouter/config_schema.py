@@ -14,6 +14,7 @@ from typing import Any
 import attrs
 
 from . import catalog
+from .config_columns import COLUMNS, MODELS, by_model, path
 from .config_places import Mistakes, Value, Wrong, nearest
 from .config_words import (
     Reader,
@@ -41,6 +42,7 @@ from .config_words import (
     share,
     size,
     text_of,
+    unversioned,
     webhook,
     whole,
 )
@@ -51,7 +53,6 @@ from .settings import (
     AlertSettings,
     BreakerSettings,
     BudgetSettings,
-    Capabilities,
     DemoSettings,
     FrontSettings,
     HealthSettings,
@@ -64,17 +65,12 @@ from .settings import (
 )
 
 STRATEGIES = ("only", "fallback", "interactive")
-DIALECTS = ("anthropic",)
 _LATER_STRATEGIES = ("exhaust", "round-robin", "table")
-_LATER_DIALECTS = ("openai-chat", "openai-responses", "gemini")
 _LATER_KEYS = frozenset({"client_limit", "retry_after", "table", "tags"})
 
 _seconds = scalar(positive_duration)
 _seconds_or_off = or_off(positive_duration)
 _count = scalar(count)
-
-_COLUMN_TEXTS = ("honoured", "ignored", "refused")
-
 
 def _later(known: tuple[str, ...], later: tuple[str, ...], what: str) -> Reader:
     """One of the known words; one of the later ones is named as such."""
@@ -88,25 +84,6 @@ def _later(known: tuple[str, ...], later: tuple[str, ...], what: str) -> Reader:
         return word
 
     return scalar(parse)
-
-
-def _column(field: attrs.Attribute[Any]) -> Reader:
-    """The reader of one column of the catalogue, by the kind of its default."""
-    if isinstance(field.default, bool):
-        return scalar(boolean)
-    if isinstance(field.default, tuple):
-        return list_of(plain)
-    if field.default is None:
-        return or_off(count)
-    if field.default in _COLUMN_TEXTS:
-        return scalar(one_of(*_COLUMN_TEXTS))
-    return scalar(plain)
-
-
-def _path(text: str) -> str:
-    if not text.startswith("/") or any(sign.isspace() for sign in text):
-        raise Wrong(f"expected a path that begins with /, not {text!r}")
-    return text
 
 
 SECTIONS: dict[str, tuple[type[attrs.AttrsInstance], dict[str, Reader]]] = {
@@ -169,8 +146,6 @@ TIMEOUTS: dict[str, Reader] = {
     field.name: _seconds if field.name in ("connect", "tls") else _seconds_or_off for field in attrs.fields(Timeouts)
 }
 
-_CAPABILITIES: dict[str, Reader] = {field.name: _column(field) for field in attrs.fields(Capabilities)}
-
 _LIMITS: dict[str, Reader] = {"requests": or_off(rate), "tokens": or_off(rate), "concurrency": or_off(count)}
 
 _PINS: dict[str, Reader] = {"mode": scalar(one_of("enforce", "report-only", "off")), "sha256": list_of(pin)}
@@ -206,18 +181,20 @@ _INTERACTIVE: dict[str, Reader] = {
 
 _UPSTREAM: dict[str, Reader] = {
     "provider": scalar(plain),
-    "dialect": _later(DIALECTS, _LATER_DIALECTS, "dialect"),
+    "dialect": _later(catalog.DIALECTS, (), "dialect"),
     "base_url": scalar(base_url),
     "api_key": or_unset(secret),
-    "auth": scalar(one_of("key", "client")),
-    "auth_style": scalar(one_of("x-api-key", "bearer")),
+    "auth": scalar(one_of("key", "client", "codex")),
+    "auth_style": scalar(one_of(*catalog.AUTH_STYLES)),
+    "auth_file": or_off(plain),
+    "token_url": or_off(base_url),
     "models": pairs_of(plain),
-    "probe": or_off(_path),
+    "probe": or_off(path),
     "key_variable": or_off(plain),
     "enabled": scalar(boolean),
 }
 _UPSTREAM_SECTIONS = {
-    "capabilities": _CAPABILITIES,
+    "capabilities": COLUMNS,
     "timeouts": TIMEOUTS,
     "limits": _LIMITS,
     "pins": _PINS,
@@ -369,7 +346,7 @@ class Reading:
             words = f"{value.path}.provider: there is no provider {provider!r}{nearest(provider, rows)}"
             self.mistakes.add(children["provider"].place, words)
             return None
-        base = from_catalog(id, provider, timeouts)
+        base = from_catalog(id, provider, timeouts, self._dialect(value, children, rows[provider]))
         known = {**_UPSTREAM, **_UPSTREAM_SECTIONS}
         got: dict[str, Any] = {}
         for key, child in children.items():
@@ -378,15 +355,45 @@ class Reading:
             elif key == "pins" and isinstance(child.content, str):
                 mode = attrs.evolve(child, path=f"{child.path}.mode")
                 got["pins"] = attrs.evolve(base.pins, mode=self.one(mode, _PINS["mode"], "off"))
+            elif key == "capabilities":
+                got |= self._capabilities(child, base, rows[provider])
             elif key in _UPSTREAM_SECTIONS:
                 got[key] = self.section(child, getattr(base, key), _UPSTREAM_SECTIONS[key])
-        got |= self.keys({key: child for key, child in children.items() if key in _UPSTREAM}, _UPSTREAM)
+        plain_ones = {key: child for key, child in children.items() if key in _UPSTREAM and key != "dialect"}
+        got |= self.keys(plain_ones, _UPSTREAM)
+        if "base_url" in got and base.dialect != "gemini":
+            got["base_url"] = unversioned(got["base_url"])
         if "models" in got:
             own = {pattern for pattern, _ in got["models"]}
             got["models"] += tuple(pair for pair in base.models if pair[0] not in own)
         if "api_key" in children and children["api_key"].variable and "key_variable" not in got:
             got["key_variable"] = children["api_key"].variable
+        if got.get("api_key") is not None and base.auth_style == "none":
+            # A server that asks for no key by default was told to.
+            got.setdefault("auth_style", "bearer")
         return self._pinned(attrs.evolve(base, **got), children)
+
+    def _dialect(self, value: Value, children: Mapping[str, Value], row: catalog.Provider) -> str:
+        """What an upstream is spoken to in."""
+        child = children.get("dialect")
+        dialect: str = row.dialect if child is None else self.one(child, _UPSTREAM["dialect"], row.dialect)
+        if child is not None and dialect not in row.dialects:
+            spoken = ", ".join(row.dialects)
+            words = f"{child.path}: {row.name} does not speak {dialect!r}; it speaks {spoken}"
+            self.mistakes.add(child.place, f"{words} (the provider 'custom' takes any)")
+            return row.dialect
+        return dialect
+
+    def _capabilities(self, value: Value, base: UpstreamSettings, row: catalog.Provider) -> dict[str, Any]:
+        """The columns for all models of an upstream, and under ``models`` those for some."""
+        children = dict(self.children(value))
+        special = children.pop(MODELS, None)
+        said = self.keys(children, COLUMNS)
+        patterns = {} if special is None else self.children(special)
+        own = [(pattern, self.keys(self.children(child), COLUMNS)) for pattern, child in patterns.items()]
+        together = attrs.evolve(base.capabilities, **said)
+        shipped = row.dialects[base.dialect].model_capabilities
+        return {"capabilities": together, "model_capabilities": by_model(together, said, own, shipped)}
 
     def _pinned(self, upstream: UpstreamSettings, children: Mapping[str, Value]) -> UpstreamSettings:
         """Own pins without a mode are reported only, as the shipped ones are."""
@@ -423,23 +430,36 @@ def _faults(value: Value) -> tuple[tuple[str, str], ...]:
     return tuple((name, text_of(child)) for name, child in entries(value).items())
 
 
-def from_catalog(id: str, provider: str, timeouts: Mapping[str, Any]) -> UpstreamSettings:
-    """An upstream of which nothing but its provider is said."""
+def from_catalog(
+    id: str, provider: str, timeouts: Mapping[str, Any], dialect: str | None = None
+) -> UpstreamSettings:
+    """
+    An upstream of which nothing but its provider is said.
+
+    :param dialect: ``None``: the provider's first.
+    """
     row = catalog.provider(provider)
-    capabilities = row.capabilities
+    dialect = dialect or row.dialect
+    spoken = row.dialects[dialect]
+    capabilities = spoken.capabilities
     if provider == catalog.CUSTOM:
         # Nobody else signs its thinking: two custom upstreams do not share signatures either.
         capabilities = attrs.evolve(capabilities, thinking_signature=id)
     return UpstreamSettings(
         id=id,
         provider=provider,
-        base_url=row.base_urls.get("anthropic", ""),
-        auth_style=row.auth_style,
-        models=row.models,
+        dialect=dialect,
+        base_url=spoken.base_url,
+        auth=row.auth,
+        auth_style=spoken.auth_style,
+        auth_file=row.auth_file,
+        token_url=row.token_url,
+        models=spoken.models,
         capabilities=capabilities,
+        model_capabilities=by_model(capabilities, {}, (), spoken.model_capabilities),
         timeouts=attrs.evolve(row.timeouts, **timeouts),
         limits=row.limits,
         pins=row.pins,
-        probe=row.probe,
+        probe=spoken.probe,
         key_variable=row.key_variable,
     )

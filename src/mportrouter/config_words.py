@@ -184,17 +184,19 @@ def host(text: str) -> str:
 
 def base_url(text: str) -> str:
     """
-    Where a provider's dialect begins, without a trailing slash and without ``/v1``.
+    Where a provider's dialect begins, without a trailing slash.
 
     Plain ``http`` only to this machine: a key and a conversation must not cross a network in clear text.
     """
     url = _web_address(text)
     if url.query or url.fragment:
         raise Wrong("expected a base URL without ? and #")
-    path = url.path.rstrip("/")
-    if path.endswith("/v1"):
-        path = path[: -len("/v1")].rstrip("/")
-    return f"{url.scheme}://{url.netloc}{path}"
+    return f"{url.scheme}://{url.netloc}{url.path.rstrip('/')}"
+
+
+def unversioned(url: str) -> str:
+    """A base URL without the ``/v1`` that many programs want at its end, and the paths of most dialects begin with."""
+    return url.removesuffix("/v1").rstrip("/")
 
 
 def webhook(text: str) -> Secret:

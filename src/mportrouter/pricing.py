@@ -40,6 +40,10 @@ _VENDORED_KEYS = (
     "cache_write_1h_mtok",
     "web_searches_kcount",
 )
+#: Providers of the catalogue whose rows are vendored under another name.
+_PRICED_AS = {"gemini": "google", "moonshot": "moonshotai"}
+#: Those that sell the models of others at their prices, under ``vendor/model``.
+_RESELLERS = frozenset(["openrouter"])
 _PICO_A_TOKEN = 10**6  # of $1 a million
 _PICO_A_SEARCH = 10**9  # of $1 a thousand
 _DAY = 86400
@@ -162,7 +166,7 @@ class PriceBook:
 
     def models(self, provider: str) -> list[str]:
         """The ids of a provider's rows."""
-        return [row.id for row in self._rows.get(provider, ())]
+        return [row.id for row in self._rows.get(_PRICED_AS.get(provider, provider), ())]
 
     def _remember(self, provider: str, model: str) -> _Plan | None:
         if len(self._plans) >= _REMEMBERED:
@@ -189,8 +193,12 @@ class PriceBook:
         return _Plan(_overridden(row.flat, prices, filled=True) if row.flat is not None else None, periods)
 
     def _row(self, provider: str, model: str) -> _Row | None:
-        name = _plain(model)
-        return next((row for row in self._rows.get(provider, ()) if row.matches(name)), None)
+        if provider in _RESELLERS:
+            provider = model.partition("/")[0].lower()
+        rows = self._rows.get(_PRICED_AS.get(provider, provider), ())
+        # Some providers' own names have a vendor in front.
+        names = dict.fromkeys((model.partition("[")[0].lower(), _plain(model)))
+        return next((row for name in names for row in rows if row.matches(name)), None)
 
 
 def claude_equivalent(requested: str) -> str:

@@ -8,6 +8,7 @@ account: exactly one account's credential reaches a provider, and never another 
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -16,13 +17,16 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from . import __version__
-from .connection import Call, CallFailed
+from .connection import CallFailed
 from .errors import Kind, Verdict
 from .fields import memo_of
-from .interfaces import Headers, IResponseSink
+from .interfaces import Headers, ICall, ICredential, IResponseSink
+from .onward import DEFAULT_VERSION, Onward, without_key
+from .onward import credential as own_key
 from .opening import Origin
 from .pool import Pool
-from .routing.table import ModelMap
+from .renewing import Renewing
+from .routing.table import ModelMap, glob
 from .settings import Capabilities, UpstreamSettings
 from .tls import VerifyingCreator
 
@@ -33,34 +37,15 @@ if TYPE_CHECKING:
 
 __all__ = ["CallFailed", "ProbeResult", "Upstream"]
 
-#: Fields that end here: hop-by-hop (RFC 9110 §7.6.1), written anew for the way on, or none of a provider's business.
-_DROPPED = frozenset(
-    [
-        b"connection",
-        b"keep-alive",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-        b"http2-settings",
-        b"host",
-        b"content-length",
-        b"expect",
-        b"cookie",
-        b"cookie2",
-    ]
-)
-_DROPPED_PREFIXES = (b"x-mportrouter-", b"proxy-")
-#: Fields that carry a credential, in the ways of any provider.
-_CREDENTIALS = frozenset([b"x-api-key", b"authorization", b"x-goog-api-key", b"api-key"])
-#: Those of them that ``auth: client`` passes on.
-_CLIENT_CREDENTIALS = frozenset([b"x-api-key", b"authorization"])
-_FORWARD, _DROP, _CONNECTION, _ENCODING, _VERSION = range(5)
-_REMEMBERED = 2048  # field names
-#: Claude answers 400 without it; it has been the only value of the field since 2023.
-_DEFAULT_VERSION = (b"anthropic-version", b"2023-06-01")
 #: Bytes of a list of models that are worth reading.
 _PROBE_LIMIT = 4 * 1024 * 1024
+#: Bytes of an answer to a renewal of a login.
+_RENEWAL_LIMIT = 256 * 1024
+_REMEMBERED = 1024  # models and their capabilities
+_HEADS = 64  # heads that are remembered for one head of a client
+#: What a path begins with where its dialect says its version: ``/v1``, ``/v1beta``, ``/v4``.
+_VERSION = re.compile(rb"/v[0-9]+(?:alpha|beta)?[0-9]*(?=/|$)").match
+_VERSIONED = re.compile(rb"/v[0-9]+(?:alpha|beta)?[0-9]*$").search
 
 
 @attrs.frozen
@@ -92,6 +77,7 @@ class Upstream:
     :param settings: the account.
     :param provider: its row of the catalogue, if it has one.
     :param circuit: its circuit, held for the composition.
+    :param credential: a credential that changes, where it is not the one that ``settings.auth`` names.
     :raises ConfigError: ``tls.ca_file`` cannot be used.
     :raises ValueError: ``base_url`` is no http or https URL.
     """
@@ -99,7 +85,13 @@ class Upstream:
     _log = Logger()
 
     def __init__(
-        self, settings: UpstreamSettings, provider: Provider | None, reactor: Any, *, circuit: Any = None
+        self,
+        settings: UpstreamSettings,
+        provider: Provider | None,
+        reactor: Any,
+        *,
+        circuit: Any = None,
+        credential: ICredential | None = None,
     ) -> None:
         self.id: str = settings.id
         self.settings = settings
@@ -117,6 +109,7 @@ class Upstream:
         self._models = ModelMap(settings.models)
         origin = Origin.of(settings.base_url)
         self._base = _base_path(settings.base_url)
+        self._versioned = _VERSIONED(self._base) is not None
         self._creator = VerifyingCreator(origin.host, settings.tls, settings.pins) if origin.secure else None
         if origin.secure and settings.tls.minimum != "1.3":
             self._log.warn("upstream {id} may use TLS {minimum}", id=settings.id, minimum=settings.tls.minimum)
@@ -127,9 +120,12 @@ class Upstream:
             connect_timeout=settings.timeouts.connect,
             tls_timeout=settings.timeouts.tls,
         )
-        self._credential = _credential(settings)
-        self._guarded = settings.auth == "client" and settings.provider != "anthropic"
-        self._classes: dict[bytes, int] = {}
+        self._credential = own_key(settings)
+        self._changing = credential or self._login()
+        self._onward = Onward(settings, self._credential)
+        self._keyed_query = settings.auth == "client" and settings.auth_style == "x-goog-api-key"
+        self._by_pattern = [(glob(pattern).match, columns) for pattern, columns in settings.model_capabilities]
+        self._by_model: dict[str, Capabilities] = {}
         self._client: HTTPClient | None = None
 
     # ------------------------------------------------------------------------------------------- the data path
@@ -138,99 +134,124 @@ class Upstream:
         """The model to ask for here when a client says ``requested``."""
         return self._models.target(requested)
 
+    def capabilities_for(self, model: str) -> Capabilities:
+        """
+        What this upstream does with a request for one of its models.
+
+        :param model: as it is asked for here.
+        """
+        if not self._by_pattern:
+            return self.capabilities
+        found = self._by_model.get(model)
+        if found is None:
+            found = next((columns for matches, columns in self._by_pattern if matches(model)), self.capabilities)
+            if len(self._by_model) >= _REMEMBERED:
+                self._by_model.clear()
+            self._by_model[model] = found
+        return found
+
     def target_for(self, path: bytes, query: bytes) -> bytes:
         """
         Path and query at this provider.
 
-        :param path: begins with ``/v1/``.
+        A client's key in the query stays here, unless it is for this account.
+
+        :param path: begins with ``/v1/`` or the like; where the base URL ends in a version, that one holds instead.
         :param query: as it came, without the question mark.
         """
+        if self._versioned:
+            version = _VERSION(path)
+            if version is not None:
+                path = path[version.end() :]
+        if query and (b"key=" in query or b"access_token=" in query) and not self._keyed_query:
+            query = without_key(query)
         return b"%b%b?%b" % (self._base, path, query) if query else self._base + path
 
     def headers_for(
-        self, client_headers: Headers, *, identity: bool = True, consumed: bytes = b""
+        self, client_headers: Headers, *, identity: bool = True, consumed: bytes = b"", translated: bool = False
     ) -> list[tuple[bytes, bytes]]:
         """
         The fields to send for a client's: its own that may go on, ``anthropic-version`` where that dialect wants it and
-        the client sent none, and the account's credential.
+        the client sent none, and the account's credential, unless it is one that changes.
 
         :param identity: ask for an answer without content coding, so that usage can be read from it.
         :param consumed: a gateway token that the client sent in place of a credential; a field with it goes nowhere.
+        :param translated: the request was written anew in this upstream's dialect: of the client's fields only its name
+            goes on.
         """
-        classes = self._classes
-        fields = []
-        named: set[bytes] | None = None
-        versioned = self.settings.dialect != "anthropic"
-        for field in client_headers:
-            name, value = field
-            sort = classes.get(name)
-            if sort is None:
-                sort = self._classify(name)
-            if sort == _FORWARD:
-                fields.append(field)
-            elif sort == _CONNECTION:
-                options = {option.strip().lower() for option in value.split(b",")}
-                named = options if named is None else named | options
-            elif sort == _VERSION:
-                versioned = True
-                fields.append(field)
-            elif sort == _ENCODING and not identity:
-                fields.append(field)
-        if named is not None and not named <= _HARMLESS_OPTIONS:
-            fields = [field for field in fields if field[0].lower() not in named]
-        if consumed:
-            fields = [
-                field for field in fields if field[0].lower() not in _CREDENTIALS or not field[1].endswith(consumed)
-            ]
-        if self._guarded:
-            # An Anthropic key is told by its look, wherever a client sends it.
-            fields = [field for field in fields if field[0].lower() not in _CREDENTIALS or b"sk-ant-" not in field[1]]
-        if not versioned:
-            fields.append(_DEFAULT_VERSION)
-        if identity:
-            fields.append((b"accept-encoding", b"identity"))
-        if self._credential is not None:
-            fields.append(self._credential)
-        return fields
-
-    def _classify(self, name: bytes) -> int:
-        low = name.lower()
-        if low == b"connection":
-            sort = _CONNECTION
-        elif low == b"accept-encoding":
-            sort = _ENCODING
-        elif low == b"anthropic-version":
-            sort = _VERSION
-        elif low in _DROPPED or low.startswith(_DROPPED_PREFIXES):
-            sort = _DROP
-        elif low in _CREDENTIALS:
-            passes = self.settings.auth == "client" and low in _CLIENT_CREDENTIALS
-            sort = _FORWARD if passes else _DROP
-        else:
-            sort = _FORWARD
-        if len(self._classes) < _REMEMBERED:
-            self._classes[name] = sort
-        return sort
+        if translated:
+            return self._onward.translated(client_headers, consumed)
+        return self._onward.same(client_headers, identity, consumed)
 
     def send(
-        self, method: bytes, path: bytes, query: bytes, client_headers: Headers, body: bytes, sink: IResponseSink
-    ) -> Call:
+        self,
+        method: bytes,
+        path: bytes,
+        query: bytes,
+        client_headers: Headers,
+        body: bytes,
+        sink: IResponseSink,
+        translated: bool = False,
+    ) -> ICall:
         """
         Ask the provider on behalf of a client; parameters as in :meth:`target_for`, :meth:`headers_for`.
 
         :raises ValueError: a field or path that cannot be sent as it is.
         """
+        pool = self.pool
+        changing = self._changing
         memo = memo_of(client_headers)
-        if memo is None or method != b"POST":
+        if memo is None or method != b"POST" or changing is not None:
             target = self.target_for(path, query)
-            return self.pool.request(method, target, self.headers_for(client_headers), body, sink)
-        # The same head of a client gives the same head here; its own path and query are part of it.
-        key = (self, path)
+            headers = self.headers_for(client_headers, translated=translated)
+            if changing is None:
+                return pool.request(method, target, headers, body, sink)
+
+            def ask(fields: Headers, through: IResponseSink) -> ICall:
+                return pool.request(method, target, [*headers, *fields], body, through)
+
+            return Renewing(changing, ask, sink, self._later).begin()
+        # The same head of a client gives the same head here, but for where a translated request goes: its model may
+        # stand in the path.
+        key = (self, path, query, translated)
         begun: bytes | None = memo.get(key)
         if begun is None:
             target = self.target_for(path, query)
-            begun = memo[key] = self.pool.head(method, target, self.headers_for(client_headers))
-        return self.pool.post(begun, body, sink)
+            begun = pool.head(method, target, self.headers_for(client_headers, translated=translated))
+            if len(memo) < _HEADS:
+                memo[key] = begun
+        return pool.post(begun, body, sink)
+
+    def _later(self, call: Any) -> None:
+        self._reactor.callLater(0, call)
+
+    # ------------------------------------------------------------------------------------------- a login that changes
+
+    def _login(self) -> ICredential | None:
+        """The login that a program of the vendor keeps, where the account is that of a person who uses it."""
+        settings = self.settings
+        if settings.auth != "codex":
+            return None
+        from .codex_login import CodexLogin
+
+        return CodexLogin(settings.auth_file or "", settings.token_url or "", self._renew, self._reactor)
+
+    def _renew(self, url: str, body: bytes) -> Deferred[tuple[int, bytes]]:
+        """Post a renewal to the vendor's own address for it, which is none of this upstream's origin."""
+        return Deferred.fromCoroutine(self._renewal(url, body))
+
+    async def _renewal(self, url: str, body: bytes) -> tuple[int, bytes]:
+        from treq.client import HTTPClient
+
+        from .agent import read_body, web_agent
+
+        client = HTTPClient(web_agent(self._reactor, self.settings.tls))
+        headers: dict[bytes | str, bytes | str] = {
+            "content-type": "application/json",
+            "user-agent": f"mportrouter/{__version__}",
+        }
+        response = await client.post(url, data=body, headers=headers, allow_redirects=False, unbuffered=True)
+        return response.code, await read_body(response, _RENEWAL_LIMIT)
 
     # ------------------------------------------------------------------------------------------- beside the data path
 
@@ -270,7 +291,7 @@ class Upstream:
         seconds = self._reactor.seconds
         began = seconds()
         path = self.settings.probe
-        keyed = path is not None and self._credential is not None
+        keyed = path is not None and (self._credential is not None or self._changing is not None)
 
         def failed(verdict: Verdict) -> ProbeResult:
             return ProbeResult(seconds() - began, keyed=keyed, failure=verdict)
@@ -300,15 +321,39 @@ class Upstream:
 
         from .agent import read_body
 
+        headers = self._probe_headers()
+        changing = self._changing
+        fields = await self._changed(changing.fields) if changing is not None else ()
+        headers.update(dict(fields))
         began = self._reactor.seconds()
         try:
-            response = await client.get(
-                f"{self.pool.origin}{path}", headers=self._probe_headers(), allow_redirects=False, unbuffered=True
-            )
+            url = f"{self.pool.origin}{path}"
+            response = await client.get(url, headers=headers, allow_redirects=False, unbuffered=True)
+            if response.code == 401 and changing is not None:
+                await read_body(response, _PROBE_LIMIT)
+                headers.update(dict(await self._changed(changing.renew, fields)))
+                response = await client.get(url, headers=headers, allow_redirects=False, unbuffered=True)
             latency = self._reactor.seconds() - began
             return response.code, latency, await read_body(response, _PROBE_LIMIT)
         except ResponseFailed as error:
             raise error.reasons[0].value from error
+
+    @staticmethod
+    async def _changed(ask: Any, *arguments: Headers) -> Headers:
+        """
+        What a credential that changes gives.
+
+        :raises CallFailed: it cannot be had.
+        """
+        try:
+            asked = ask(*arguments)
+            fields: Headers = await asked if isinstance(asked, Deferred) else asked
+            return fields
+        except Exception as error:
+            verdict = getattr(error, "verdict", None)
+            if verdict is None:
+                raise
+            raise CallFailed(verdict) from error
 
     def _probe_headers(self) -> dict[bytes | str, bytes | str]:
         headers: dict[bytes | str, bytes | str] = {
@@ -316,7 +361,7 @@ class Upstream:
             "user-agent": f"mportrouter/{__version__}",
         }
         if self.settings.dialect == "anthropic":
-            name, value = _DEFAULT_VERSION
+            name, value = DEFAULT_VERSION
             headers[name] = value
         if self._credential is not None:
             name, value = self._credential
@@ -328,29 +373,28 @@ class Upstream:
         return self.pool.stop()
 
 
-_HARMLESS_OPTIONS = frozenset([b"keep-alive", b"close", b""])
-
-
 def _base_path(url: str) -> bytes:
     from urllib.parse import urlsplit
 
     return urlsplit(url).path.rstrip("/").encode("ascii")
 
 
-def _credential(settings: UpstreamSettings) -> tuple[bytes, bytes] | None:
-    if settings.auth != "key" or settings.api_key is None:
-        return None
-    key = settings.api_key.value.encode("ascii")
-    # A subscription's token is refused as x-api-key.
-    if settings.auth_style == "bearer" or key.startswith(b"sk-ant-oat"):
-        return b"authorization", b"Bearer " + key
-    return b"x-api-key", key
-
-
 def _model_ids(body: bytes) -> tuple[str, ...]:
-    """The ids of a list of models, in the shape that Anthropic and OpenAI share: ``{"data": [{"id": …}]}``."""
+    """
+    The ids of a list of models: ``{"data": [{"id": …}]}`` of Anthropic and OpenAI, ``{"models": [{"name": …}]}`` of
+    Gemini and local servers (where it says what a model is for, only those that generate), with ``slug`` of Codex.
+    """
     try:
-        rows = json.loads(body)["data"]
-        return tuple(row["id"] for row in rows if isinstance(row["id"], str))
-    except (ValueError, TypeError, KeyError):
+        listed = json.loads(body)
+        rows = listed if isinstance(listed, list) else listed["data"] if "data" in listed else listed["models"]
+        return tuple(id for id in map(_model_id, rows) if id)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return ()
+
+
+def _model_id(row: dict[str, Any]) -> str:
+    methods = row.get("supportedGenerationMethods")
+    if isinstance(methods, list) and "generateContent" not in methods:
+        return ""
+    id = next((row[key] for key in ("id", "slug", "name") if key in row), "")
+    return id.removeprefix("models/") if isinstance(id, str) else ""

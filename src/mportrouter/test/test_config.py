@@ -315,7 +315,6 @@ class ModeTests(SynchronousTestCase):
             "modes: {x: {strategy: table, upstreams: [minimax]}}",
             "modes: {mixed: {tags: true}}",
             "ports: {8787: {mode: mixed, client_limit: 100/min}}",
-            "upstreams: {minimax: {dialect: openai-chat}}",
         ):
             self.assertIn("not served yet", mistakes(text)[0])
 

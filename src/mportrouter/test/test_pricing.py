@@ -18,6 +18,13 @@ NOW = datetime(2026, 11, 20, 12, tzinfo=timezone.utc).timestamp()
 
 # $ a million tokens: input, output, cache read, write for five minutes, write for an hour (vendors' price pages).
 TABLE = {
+    # Rows that are vendored under another provider's name, or whose names have a vendor in front.
+    ("gemini", "gemini-3.5-flash-lite"): ("0.3", "2.5", "0.03", "0.3", "0.3"),
+    ("moonshot", "kimi-k2.6"): ("0.95", "4", "0.16", "0.95", "0.95"),
+    ("groq", "openai/gpt-oss-20b"): ("0.075", "0.3", "0.0375", "0.075", "0.075"),
+    ("cerebras", "gpt-oss-120b"): ("0.35", "0.75", "0.35", "0.35", "0.35"),
+    ("openrouter", "anthropic/claude-sonnet-4-6"): ("3", "15", "0.3", "3.75", "6"),
+    ("openrouter", "google/gemini-3.5-flash-lite"): ("0.3", "2.5", "0.03", "0.3", "0.3"),
     ("anthropic", "claude-fable-5-2"): ("8", "40", "0.2", "10", "16"),
     ("anthropic", "claude-fable-5-1"): ("10", "50", "0.25", "12.5", "20"),
     ("anthropic", "claude-fable-5"): ("10", "50", "1", "12.5", "20"),
