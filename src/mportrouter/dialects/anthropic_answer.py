@@ -130,8 +130,7 @@ class StreamWriter:
                 self._opaque = event.opaque
             return begin
         if isinstance(event, Hidden):
-            last = begin + self._close(self._key)
-            return last if event.opaque.kind == "text" else last + self._block(shown.hidden(event.opaque))
+            return begin + self._close(self._key) + b"".join(map(self._block, self._reasons.withheld(event.opaque)))
         if isinstance(event, Searched):
             blocks = shown.searched(event.search, self._context.request_id, self._searches)
             self._searches += 1
@@ -195,8 +194,8 @@ class StreamWriter:
             self._held = event.custom
             block = {"type": "tool_use", "id": self._ids.call(event.id), "name": event.name, "input": {}}
         elif kind == "reasoning":
-            self._held = not self._reasons.text
-            if not self._reasons.wanted:
+            if not self._reasons.text:
+                self._held = True
                 return before  # a block is only made of it where its state must come back
             block = {"type": "thinking", "thinking": "", "signature": ""}
         else:
@@ -216,8 +215,8 @@ class StreamWriter:
         self._key = None
         kind, opaque = self._kind, self._opaque
         if kind == "reasoning":
-            if not self._reasons.wanted:
-                return b"" if opaque is None or opaque.kind == "text" else self._block(shown.hidden(opaque))
+            if self._held:
+                return b"".join(map(self._block, self._reasons.withheld(opaque)))
             signature = self._reasons.signature(opaque)
             last = self._delta({"type": "signature_delta", "signature": signature}) if signature else b""
             return last + self._stopped()
@@ -341,11 +340,9 @@ def _blocks(part: Part, ids: AnswerIds, reasons: shown.Reasons) -> list[dict[str
     if isinstance(part, Refusal):
         return [{"type": "text", "text": part.text, "citations": None}]
     if isinstance(part, Reasoning):
-        opaque = part.opaque
-        if not part.text or not reasons.wanted:
-            return [] if opaque is None or opaque.kind == "text" else [shown.hidden(opaque)]
-        text = part.text if reasons.text else ""
-        return [{"type": "thinking", "thinking": text, "signature": reasons.signature(opaque)}]
+        if not part.text or not reasons.text:
+            return reasons.withheld(part.opaque)
+        return [{"type": "thinking", "thinking": part.text, "signature": reasons.signature(part.opaque)}]
     if isinstance(part, ToolCall):
         call = {
             "type": "tool_use",

@@ -28,19 +28,17 @@ class Reasons:
     """
     How reasoning is shown to a client.
 
-    :ivar text: whether its text is.
-    :ivar wanted: whether the client asked for it at all. If it did not, only state that the provider needs back goes
-        to it, in ``redacted_thinking`` blocks.
+    :ivar text: whether its text is. Else only state that the provider needs back goes to the client.
     """
 
-    __slots__ = ("_origin", "_target", "text", "wanted")
+    __slots__ = ("_origin", "_target", "text")
 
     def __init__(self, context: AnswerContext) -> None:
         control, target = context.conversation.reasoning, context.target
         # A provider that wants its text back can get it from nowhere else.
         needed = target.capabilities.reasoning_echo == "required"
-        self.wanted = needed or (control is not None and control.mode != "off" and control.effort != "none")
-        self.text = needed or (self.wanted and (control is None or control.show != "omitted"))
+        wanted = control is not None and control.mode != "off" and control.effort != "none"
+        self.text = needed or (wanted and control is not None and control.show != "omitted")
         self._target = target
         signer = target.capabilities.thinking_signature
         # Text that nobody signed must never seem to be what Anthropic takes back.
@@ -55,6 +53,10 @@ class Reasons:
         elif opaque.origin == NAME and opaque.kind == "signature":
             return opaque.value
         return seal(opaque)
+
+    def withheld(self, opaque: Opaque | None) -> list[dict[str, Any]]:
+        """The blocks for reasoning whose text is not shown: at most one."""
+        return [] if opaque is None or opaque.kind == "text" else [hidden(opaque)]
 
 
 def hidden(opaque: Opaque) -> dict[str, Any]:
