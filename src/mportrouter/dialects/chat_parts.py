@@ -59,6 +59,7 @@ class Parts:
     :param target: who answers.
     :param names: see :attr:`mportrouter.interfaces.Prepared.names`.
     :param stops: stop sequences that were asked for.
+    :param partial: some of the words are not shown to it: what is missing is no fault of the answer.
     :ivar kind: of the part that is open: ``text``, ``reasoning``, ``refusal``, or ``""``.
     :ivar key: its key.
     :ivar seen: whether any part has come.
@@ -66,15 +67,18 @@ class Parts:
     """
 
     __slots__ = (
-        "_before", "_calls", "_details", "_model", "_next", "_origin", "_refused", "_splitter", "_stops", "finished",
-        "key", "kind", "said", "seen", "tags",
+        "_before", "_calls", "_details", "_model", "_next", "_origin", "_partial", "_refused", "_splitter", "_stops",
+        "finished", "key", "kind", "said", "seen", "tags",
     )  # fmt: skip
 
-    def __init__(self, target: Target, names: Mapping[str, Tool], stops: tuple[str, ...]) -> None:
+    def __init__(
+        self, target: Target, names: Mapping[str, Tool], stops: tuple[str, ...], partial: bool = False
+    ) -> None:
         capabilities = target.capabilities
         self._origin = origin(target)
         self._model = target.model
         self._stops = stops
+        self._partial = partial
         self._calls = Calls(names, capabilities.cumulative_arguments, self._origin, self._model)
         self._splitter = ThinkingSplitter()
         self._details: list[dict[str, Any]] = []
@@ -150,7 +154,7 @@ class Parts:
         opaque = self._opaque()
         if opaque is not None:
             out.append(Hidden(self._key(), opaque))
-        return self._calls.close_all(out)
+        return self._calls.close_all(out) or self._partial
 
     def finish(self, choice: Choice, reason: str, out: list[Event]) -> bool:
         """

@@ -38,6 +38,7 @@ class ChatStream:
     :param target: who answers.
     :param names: see :attr:`mportrouter.interfaces.Prepared.names`.
     :param stops: stop sequences that were asked for.
+    :param partial: only some of the events are shown to it, see :class:`mportrouter.tee.Tee`.
     :param fold: only one choice was asked for: whatever comes belongs to it, also what some servers put into others.
     """
 
@@ -46,9 +47,14 @@ class ChatStream:
     )  # fmt: skip
 
     def __init__(
-        self, target: Target, names: Mapping[str, Tool] | None = None, stops: tuple[str, ...] = (), fold: bool = True
+        self,
+        target: Target,
+        names: Mapping[str, Tool] | None = None,
+        stops: tuple[str, ...] = (),
+        fold: bool = True,
+        partial: bool = False,
     ) -> None:
-        self._parts = Parts(target, names or {}, stops)
+        self._parts = Parts(target, names or {}, stops, partial)
         self._frames = Frames()
         self._lenient = target.capabilities.lenient_done
         self._fold = fold
