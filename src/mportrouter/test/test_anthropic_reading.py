@@ -306,7 +306,8 @@ class BlockTests(SynchronousTestCase):
 
     def test_calls(self) -> None:
         """A call's arguments are the client's own text; none at all is an empty object."""
-        body = b'{"model":"m","messages":[{"role":"assistant","content":[{"type":"tool_use","id":"i","name":"f","input":{"b": 1.0,"a":[]}}]}]}'
+        call_ = b'{"type":"tool_use","id":"i","name":"f","input":{"b": 1.0,"a":[]}}'
+        body = b'{"model":"m","messages":[{"role":"assistant","content":[%b]}]}' % call_
         self.assertEqual(read_request(body, look(body)).turns[0].parts, (ToolCall("i", "f", '{"b": 1.0,"a":[]}'),))
         for nothing in ({}, None, ""):
             self.assertEqual(parts(call(nothing), role="assistant"), (ToolCall("toolu_1", "f", "{}"),))
