@@ -1,4 +1,6 @@
-"""The OpenAI Responses dialect (https://platform.openai.com/docs/api-reference/responses): errors, own answers, joints."""
+"""
+The OpenAI Responses dialect (https://platform.openai.com/docs/api-reference/responses): errors, own answers, joints.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +29,7 @@ from ..settings import Capabilities
 from . import responses_door, responses_reading, responses_request, responses_stream, responses_turn, responses_writing
 from .responses_answer import ResponsesWriter
 from .responses_errors import named, status_of
-
-NAME = "openai-responses"
+from .responses_items import NAME
 
 
 @implementer(IDialect)

@@ -22,9 +22,10 @@ from ..tool_names import AnswerIds, made_up
 from . import responses_echo
 from .responses_errors import failure
 from .responses_input import NATIVE
+from .responses_items import NAME
+from .responses_told import early, told
 from .responses_wire import wire_usage
 
-NAME = "openai-responses"
 _CALL_PATTERN = "[a-zA-Z0-9_-]+"
 _CALL_LIMIT = 64
 _ENCRYPTED = "reasoning.encrypted_content"
@@ -93,6 +94,18 @@ class ResponsesWriter:
         self._refused = False
         self._usage: Usage | None = None
         self._finish = Finish("end")
+
+    @classmethod
+    def going_on(cls, context: AnswerContext, id: str, number: int) -> ResponsesWriter:
+        """
+        Writes the end of a stream that another has begun.
+
+        :param id: of that answer.
+        :param number: of the next event.
+        """
+        writer = cls(True, context)
+        writer._id, writer._sequence, writer._started = id or writer._id, number, True
+        return writer
 
     # ------------------------------------------------------------------------------------------- events in
 
@@ -355,60 +368,13 @@ class ResponsesWriter:
         item = dict(part.raw)
         if not isinstance(item.get("id"), str):
             item["id"] = self._item_id(f"{part.kind[:3] or 'itm'}_")
-        kind = item.get("type")
-        self._refused = self._refused or (kind == "message" and '"refusal"' in json.dumps(item.get("content")))
-        early = dict(item)
-        if "status" in item:
-            early["status"] = "in_progress"
-        if kind == "message":
-            early["content"] = []
-        elif kind == "reasoning":
-            early = {name: value for name, value in item.items() if name in ("id", "type")} | {"summary": []}
-        elif kind in ("function_call", "custom_tool_call"):
-            early["arguments" if kind == "function_call" else "input"] = ""
-        shown, out = self._announce(early)
+        if item.get("type") == "message":
+            self._refused = self._refused or '"refusal"' in json.dumps(item.get("content"))
+        shown, out = self._announce(early(item))
         if self._stream:
-            out += self._told(shown, item)
+            out += told(_place(shown), item, self._event)
         shown.item = self._output[shown.index] = item
         return out + self._finished(shown)
-
-    def _told(self, shown: _Shown, item: dict[str, Any]) -> bytes:
-        """The events between announcement and end of a whole item."""
-        place, out, kind = _place(shown), b"", item.get("type")
-        if kind == "message":
-            for index, content in enumerate(item.get("content") or ()):
-                at = {**place, "content_index": index}
-                name = "refusal" if content.get("type") == "refusal" else "text"
-                text = content.get(name)
-                if not isinstance(text, str):
-                    continue
-                empty = {**content, name: ""} | ({"annotations": []} if name == "text" else {})
-                out += self._event("response.content_part.added", {**at, "part": empty})
-                spelt, more = ("refusal", {}) if name == "refusal" else ("output_text", {"logprobs": []})
-                if text:
-                    out += self._event(f"response.{spelt}.delta", {**at, "delta": text, **more})
-                for number, annotation in enumerate(content.get("annotations") or ()):
-                    note = {**at, "annotation_index": number, "annotation": annotation}
-                    out += self._event("response.output_text.annotation.added", note)
-                out += self._event(f"response.{spelt}.done", {**at, name: text, **more})
-                out += self._event("response.content_part.done", {**at, "part": content})
-        elif kind == "reasoning":
-            for index, summary in enumerate(item.get("summary") or ()):
-                at, text = {**place, "summary_index": index}, summary.get("text", "")
-                empty = {"type": "summary_text", "text": ""}
-                out += self._event("response.reasoning_summary_part.added", {**at, "part": empty})
-                if text:
-                    out += self._event("response.reasoning_summary_text.delta", {**at, "delta": text})
-                out += self._event("response.reasoning_summary_text.done", {**at, "text": text})
-                out += self._event("response.reasoning_summary_part.done", {**at, "part": summary})
-        elif kind in ("function_call", "custom_tool_call"):
-            name, spelt = ("arguments", "function_call_arguments")
-            if kind == "custom_tool_call":
-                name, spelt = ("input", "custom_tool_call_input")
-            text = item.get(name) or ""
-            out += self._event(f"response.{spelt}.delta", {**place, "delta": text})
-            out += self._event(f"response.{spelt}.done", {**place, "name": item.get("name"), name: text})
-        return out
 
     # ------------------------------------------------------------------------------------------- the answer
 

@@ -56,7 +56,7 @@ def _kinds(raw: bytes) -> set[Any]:
     try:
         for item in _items(raw):
             for member in (item.content, item.output):
-                if memoryview(member)[:1] == b"[":
+                if bytes(memoryview(member)[:1]) == b"[":
                     kinds.update(part.type for part in _parts(member))
     except _REFUSED:
         items = splice.loads(raw)
@@ -86,7 +86,7 @@ def edit(raw: bytes, target: Target, dropped: dict[str, None]) -> bytes | None:
             return None
         return b'[{"type":"message","role":"user","content":[{"type":"input_text","text":%b}]}]' % raw
     marks = _BREAKPOINT in capabilities.strip_fields and _BREAKPOINT.encode() in raw
-    systems = alone and b'"system"' in raw
+    systems = alone and capabilities.system_role == "developer" and b'"system"' in raw
     references = alone and b'"item_reference"' in raw
     reasons = b'"reasoning"' in raw and (
         alone or capabilities.thinking_signature != NATIVE or envelope.PREFIX.encode() in raw
@@ -130,7 +130,8 @@ def _reasoning(
     signer = target.capabilities.thinking_signature
     value = _value(item, spans.get("encrypted_content"))
     if not isinstance(value, str) or not value:
-        if target.capabilities.stateless_only:
+        # Where reasoning is bare text, that is all there is to it.
+        if target.capabilities.stateless_only and target.capabilities.reasoning_echo not in ("required", "allowed"):
             dropped["reasoning items without encrypted_content"] = None
             return None
         return item

@@ -25,9 +25,8 @@ from ..conversation import (
 )
 from ..interfaces import Inexpressible, Target
 from ..tool_names import ToolNames
-from .responses_items import ERROR_MARK
+from .responses_items import ERROR_MARK, NAME
 
-NAME = "openai-responses"
 #: Kinds of opaque state that ``encrypted_content`` holds.
 _ENCRYPTED = "encrypted"
 #: Lifetimes of cache marks as the dialect knows them; the shortest is its default.
@@ -57,7 +56,7 @@ class Writer:
             return self._assistant(turn)
         items: list[dict[str, Any]] = []
         content: list[dict[str, Any]] = []
-        role = "developer" if turn.role == "system" else "user"
+        role = self._capabilities.system_role if turn.role == "system" else "user"
 
         def flush() -> None:
             if content:

@@ -27,9 +27,8 @@ from ..errors import Kind, RouterError
 from ..interfaces import Inexpressible, Look
 from . import responses_items as items
 from . import responses_tools as tools
+from .responses_items import NAME
 from .responses_request import STATEFUL
-
-NAME = "openai-responses"
 
 #: Top-level members that are read below, or that mean nothing elsewhere.
 _READ = frozenset(
@@ -230,8 +229,9 @@ def _text(value: Any) -> tuple[OutputFormat | None, str | None]:
     if not isinstance(value, dict):
         return None, None
     verbosity = _string(value, "verbosity") or None
-    given = value.get("format")
-    kind = given.get("type") if isinstance(given, dict) else None
+    found = value.get("format")
+    given = found if isinstance(found, dict) else {}
+    kind = given.get("type")
     if kind == "json_object":
         return OutputFormat("json"), verbosity
     if kind == "json_schema":

@@ -15,6 +15,7 @@ import msgspec
 from .. import splice
 from ..errors import Kind, RouterError
 from ..interfaces import Inexpressible, Look, Prepared, Target
+from ..settings import Capabilities
 from . import responses_input
 
 #: Characters of a model's name; it goes into headers and logs.
@@ -120,10 +121,9 @@ def look(body: bytes) -> ResponsesLook:
         needs.add("server_tools")
     if (member := values.get("tool_choice")) is not None and _forces(bytes(member)):
         needs.add("tool_choice_force")
-    if (member := values.get("parallel_tool_calls")) is not None and bytes(member) == b"false":
-        # Codex says so of models that call one tool at a time anyway: it matters only where there are tools.
-        if "tools" in values and bytes(values["tools"]) not in (b"null", b"[]"):
-            needs.add("parallel_off")
+    # Without tools it says nothing.
+    if bytes(values.get("parallel_tool_calls", b"")) == b"false" and bytes(values.get("tools", b"[]")) != b"[]":
+        needs.add("parallel_off")
     if (member := values.get("text")) is not None and _is_formatted(member):
         needs.add("structured_output")
     return ResponsesLook(
@@ -216,7 +216,7 @@ def prepare(body: bytes, look_: Look, target: Target) -> Prepared:
     if "tools" in values and "tools" not in drop:
         _edit_tools(seen, target, replace, drop, dropped)
     if capabilities.stateless_only:
-        _without_memory(values, replace, drop, dropped)
+        _without_memory(values, capabilities, replace, drop, dropped)
     if capabilities.stream_only and not seen.stream:
         replace["stream"] = b"true"
     if not replace and not drop:
@@ -226,24 +226,26 @@ def prepare(body: bytes, look_: Look, target: Target) -> Prepared:
 
 def _without_memory(
     values: Mapping[str, msgspec.Raw | memoryview],
+    capabilities: Capabilities,
     replace: dict[str, bytes],
     drop: dict[str, None],
     dropped: dict[str, None],
 ) -> None:
-    """What an upstream that keeps nothing insists on."""
-    if bytes(values.get("store", b"")) != b"false":
+    """What an upstream that keeps nothing insists on, but for members that it does not know at all."""
+    unknown = capabilities.strip_fields
+    if "store" not in unknown and bytes(values.get("store", b"")) != b"false":
         replace["store"] = b"false"
-        drop.pop("store", None)
         if bytes(values.get("store", b"")) == b"true":
             dropped["store=false"] = None
     if bytes(values.get("background", b"")) == b"true":
         drop["background"] = dropped["background"] = None
     raw = bytes(values.get("input", b""))
     # Codex's newest models get their instructions and tools as items of the input, and the members not at all.
-    if b'"additional_tools"' not in raw:
-        if "instructions" not in values or bytes(values["instructions"]) == b"null":
-            replace["instructions"] = b'""'
-            drop.pop("instructions", None)
+    elsewhere = "instructions" in unknown or b'"additional_tools"' in raw
+    if not elsewhere and bytes(values.get("instructions", b"null")) == b"null":
+        replace["instructions"] = b'""'
+    if "include" in unknown or capabilities.reasoning_kind == "none":
+        return
     include = bytes(values.get("include", b""))
     try:
         asked = splice.loads(include) if include else []
@@ -251,7 +253,6 @@ def _without_memory(
         return  # the provider judges it
     if asked is None or (isinstance(asked, list) and _ENCRYPTED not in asked):
         replace["include"] = splice.dumps([*(asked or []), _ENCRYPTED])
-        drop.pop("include", None)
 
 
 def _edit_tools(
@@ -280,7 +281,7 @@ def _edit_tools(
         except splice.Malformed:
             kept.append(tool)
             continue
-        if without_hosted and is_hosted(kind):
+        if without_hosted and isinstance(kind, str) and is_hosted(kind):
             removed.add(kind)
             dropped[f"tools.{kind[:64]}"] = None
             changed = True

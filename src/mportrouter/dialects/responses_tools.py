@@ -110,7 +110,8 @@ def write(conversation: Conversation, names: ToolNames, target: Target, notes: d
     :raises Inexpressible: a tool that must be called cannot be offered.
     """
     capabilities = target.capabilities
-    offered, namespaces = [], {}
+    offered: list[Mapping[str, Any]] = []
+    namespaces: dict[str, dict[str, Any]] = {}
     for tool in names.tools:
         written = _written(tool, notes)
         if not tool.namespace:

@@ -42,7 +42,9 @@ _REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def last_user_text(body: bytes) -> str | None:
-    """See :meth:`mportrouter.interfaces.IDialect.last_user_text`. Instructions after the person's words do not hide them."""
+    """
+    See :meth:`mportrouter.interfaces.IDialect.last_user_text`. Instructions after the person's words do not hide them.
+    """
     raw = _split(body)[0]
     if raw.startswith(b'"'):
         text = _value(raw)

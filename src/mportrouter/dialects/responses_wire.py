@@ -1,6 +1,6 @@
 """
-Events and whole answers of the OpenAI Responses dialect as they are on the wire: decoded, and what they say of usage and
-of their end.
+Events and whole answers of the OpenAI Responses dialect as they are on the wire: decoded, and what they say of usage
+and of their end.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ class WireEvent(msgspec.Struct, gc=False):
     """The members of all kinds of events; absent ones are ``None`` or empty."""
 
     type: str = ""
+    sequence_number: int | None = None
     output_index: int | None = None
     content_index: int | None = None
     summary_index: int | None = None
@@ -38,7 +39,7 @@ class WireEvent(msgspec.Struct, gc=False):
 
 
 _decode = msgspec.json.Decoder(WireEvent).decode
-_NUMBERS = ("output_index", "content_index", "summary_index")
+_NUMBERS = ("sequence_number", "output_index", "content_index", "summary_index")
 _TEXTS = ("delta", "text", "refusal", "arguments", "input", "name")
 _OBJECTS = ("item", "annotation", "response")
 

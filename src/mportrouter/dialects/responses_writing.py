@@ -1,8 +1,8 @@
 """
 Neutral conversations as requests of the OpenAI Responses dialect.
 
-The same conversation gives the same bytes, and a longer one the same beginning: members stand in a fixed order, ``input``
-last among what a cache sees.
+The same conversation gives the same bytes, and a longer one the same beginning: members stand in a fixed order, and
+``input`` last among what a prompt cache sees.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from ..interfaces import Inexpressible, Prepared, Target
 from ..repair import Repaired, Wishes, repair
 from ..tool_names import ToolNames
 from . import responses_parts, responses_tools
+from .responses_items import NAME
 
-NAME = "openai-responses"
 _ENCRYPTED = "reasoning.encrypted_content"
 _BILLING = "x-anthropic-billing-header:"
 #: The dialect's own bounds: characters of a tool's name and of opaque ids, and the least limit of an answer.
@@ -46,6 +46,9 @@ _SPELT: Mapping[str, Mapping[str, str]] = {
         "frequency_penalty": "frequencyPenalty",
     },
 }
+#: Members that are written whether a client asked for them or not.
+_OURS = frozenset({"store", "include", "prompt_cache_key"})
+_WIRE = {"max_output_tokens": "max_output", "safety_identifier": "user"}
 _TIERS = {"standard_only": "default"}
 _PLAIN_TIERS = frozenset({"auto", "default", "flex", "priority", "scale", "fast"})
 
@@ -58,13 +61,10 @@ def write_request(conversation: Conversation, target: Target) -> Prepared:
     for name in capabilities.strip_fields:
         if name in body and name not in ("model", "input", "stream"):
             del body[name]
-            notes[_CLIENTS.get(name, name) if name != "max_output_tokens" else _spelt(conversation, "max_output")] = None
+            if name not in _OURS:
+                notes[_spelt(conversation, _WIRE.get(name, name))] = None
     path = b"" if capabilities.generate_path is None else capabilities.generate_path.encode()
-    return Prepared(dumps(body), tuple(notes), path, b"", names.names)
-
-
-#: Members that are always written, by what to call their absence; ``store`` and the like are nobody's wish.
-_CLIENTS = {"prompt_cache_key": "prompt_cache_key", "safety_identifier": "user"}
+    return Prepared(splice.dumps(body), tuple(notes), path, b"", names.names)
 
 
 def write_count(conversation: Conversation, target: Target) -> Prepared:
@@ -72,18 +72,13 @@ def write_count(conversation: Conversation, target: Target) -> Prepared:
     body, names, notes = _body(conversation, target)
     kept = ("model", "instructions", "input", "tools", "tool_choice", "parallel_tool_calls", "reasoning", "text")
     return Prepared(
-        dumps({name: body[name] for name in kept if name in body}), tuple(notes), b"", b"", names.names
+        splice.dumps({name: body[name] for name in kept if name in body}), tuple(notes), b"", b"", names.names
     )
-
-
-def dumps(value: Any) -> bytes:
-    """JSON that carries lone surrogates too."""
-    return splice.dumps(value)
 
 
 def _body(conversation: Conversation, target: Target) -> tuple[dict[str, Any], ToolNames, dict[str, None]]:
     capabilities = target.capabilities
-    notes: dict[str, None] = {name: None for name in conversation.unread}
+    notes: dict[str, None] = dict.fromkeys(conversation.unread)
     names = ToolNames(
         conversation.tools,
         conversation.turns,
@@ -122,7 +117,7 @@ def _wishes(target: Target) -> Wishes:
 
 
 def _unbilled(conversation: Conversation, target: Target) -> Target:
-    """A line that changes with each request would keep every prompt cache from holding: only its own provider gets it."""
+    """Only its own provider gets a line that changes with each request: no prompt cache would hold."""
     if target.capabilities.billing_header and any(part.text.startswith(_BILLING) for part in conversation.system):
         return attrs.evolve(target, capabilities=attrs.evolve(target.capabilities, billing_header=False))
     return target
