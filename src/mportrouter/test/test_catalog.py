@@ -298,6 +298,9 @@ class ModelCapabilityTests(SynchronousTestCase):
             self.assertEqual((columns.reasoning_kind, columns.max_tokens_field), ("effort", "max_completion_tokens"))
             self.assertIn("temperature", columns.sampling_refused)
         self.assertEqual(self._columns("openai", "gpt-5").reasoning_levels[0], "minimal")
+        for model, off in (("gpt-5", False), ("gpt-5.1", True), ("gpt-6-sol", True), ("o3", False)):
+            columns = self._columns("openai", model)
+            self.assertEqual((columns.reasoning_off, "none" in columns.reasoning_levels), (off, off), model)
         for model in ("gpt-4o", "gpt-4.1-mini", "chatgpt-4o-latest", "gpt-5.1-chat-latest", "gpt-3.5-turbo"):
             for dialect in ("openai-chat", "openai-responses"):
                 columns = self._columns("openai", model, dialect)
