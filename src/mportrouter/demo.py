@@ -1,6 +1,6 @@
 """
-Embedded stand-ins for Anthropic and MiniMax on loopback, so that every mode, failover, cost and health can be seen with
-no key.
+Embedded stand-ins for the providers on loopback, so that every mode, dialect, failover, cost and health can be seen
+with no key: one each for Anthropic, MiniMax, OpenAI and Gemini, and one that speaks Chat for all others.
 
 They speak plain HTTP/1.1 through :mod:`twisted.web` (this module is imported only where they are asked for), refuse
 what the real ones refuse (:mod:`mportrouter.demo_rules`), answer by rule (:mod:`mportrouter.demo_script`) at a pace of
@@ -17,6 +17,7 @@ import socket
 import zlib
 from collections.abc import Callable, Iterable
 from typing import Any
+from urllib.parse import unquote
 
 import attrs
 from twisted.application import service
@@ -29,13 +30,10 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from .demo_faults import HEALTHY, Fault, parse_fault
-from .demo_rules import Refusal, bad, check
-from .demo_script import MODELS, Answer, PromptCache, answer, count_tokens, event
+from .demo_providers import PACES, place, voices
+from .demo_said import Refusal, bad
+from .demo_voice import Voice, dump
 from .settings import DemoSettings
-
-#: Share of the configured pace, and the wait before the head in events, of each stand-in.
-_PACES = {"anthropic": (1.0, 6), "minimax": (0.5, 4)}
-_PATHS = {"anthropic": "", "minimax": "/anthropic"}
 
 _ERRORS = {
     400: ("invalid_request_error", "The request is invalid."),
@@ -49,17 +47,6 @@ _ERRORS = {
     503: ("api_error", "Service unavailable"),
     504: ("timeout_error", "Request timed out"),
     529: ("overloaded_error", "Overloaded"),
-}
-#: MiniMax's own types and the codes that stand at the end of its messages.
-_MINIMAX = {
-    400: ("bad_request_error", 2013),
-    401: ("authorized_error", 1004),
-    402: ("insufficient_balance_error", 1008),
-    404: ("not_found_error", 2013),
-    429: ("rate_limit_error", 1002),
-    500: ("api_error", 1000),
-    503: ("api_error", 1013),
-    529: ("overloaded_error", 1013),
 }
 _WEB_PAGE = b"<!DOCTYPE html><html><head><title>Just a moment</title></head><body>An edge said this.</body></html>"
 
@@ -75,7 +62,7 @@ class StandIn(Resource):
     One stand-in provider as the leaf of a site.
 
     :param clock: paces its streams.
-    :param provider: ``anthropic`` or ``minimax``.
+    :param provider: one of :data:`mportrouter.demo_providers.PACES`.
     :param pace: seconds between two events; 0: all at once.
     :param fault: what goes wrong until it is told otherwise.
     """
@@ -85,12 +72,12 @@ class StandIn(Resource):
 
     def __init__(self, clock: IReactorTime, provider: str, pace: float, fault: Fault = HEALTHY) -> None:
         super().__init__()
-        share, self._lead = _PACES[provider]
+        share, self._lead = PACES[provider]
         self._clock = clock
         self.provider = provider
         self.fault = fault
         self._pace = pace * share
-        self._cache = PromptCache()
+        self._voices = voices(provider)
         self._counts = _Counts()
 
     def render(self, request: Request) -> int:
@@ -105,10 +92,15 @@ class StandIn(Resource):
         elif not _strikes_reads(fault):
             fault = HEALTHY
         reply = _Reply(self._clock, request, self._pace, self._lead, fault, self._abandoned)
+        voice = next(iter(self._voices.values()))
         try:
-            self._answer(request, path.removeprefix(_PATHS[self.provider]), reply, fault)
+            start = next((each for each in self._voices if path.startswith(each)), None)
+            if start is None:
+                raise Refusal(404, "not_found_error", "Not Found")
+            voice = self._voices[start]
+            self._answer(request, path, voice, reply, fault)
         except Refusal as refusal:
-            reply.whole(refusal.status, self._error(refusal.status, refusal.type, refusal.message))
+            reply.whole(refusal.status, voice.error(refusal, self._counts.requests))
         return NOT_DONE_YET
 
     def _abandoned(self) -> None:
@@ -116,39 +108,61 @@ class StandIn(Resource):
 
     # ------------------------------------------------------------------------------------------------ answers
 
-    def _answer(self, request: Request, path: str, reply: _Reply, fault: Fault) -> None:
+    def _answer(self, request: Request, path: str, voice: Voice, reply: _Reply, fault: Fault) -> None:
         method = (request.method or b"").decode("latin-1")
         self._authorise(request)
-        if method == "GET" and (path == "/v1/models" or path.startswith("/v1/models/")):
-            if not self._break(reply, fault):
-                reply.whole(200, self._models(path[len("/v1/models/") :]))
+        base, _, wanted = path.partition("/models")
+        model, colon, action = wanted.lstrip("/").partition(":")
+        if method == "GET" and base.endswith(("/v1", "/v1beta")) and not colon:
+            if not self._break(voice, reply, fault):
+                reply.whole(200, voice.models(wanted.lstrip("/")))
             return
-        counting = path == "/v1/messages/count_tokens" and self.provider == "anthropic"
-        if path != "/v1/messages" and not counting:
+        counting = path.endswith(("/count_tokens", "/input_tokens", ":countTokens"))
+        if not (counting or path.endswith(("/messages", "/chat/completions", "/responses", "enerateContent"))):
             raise Refusal(404, "not_found_error", "Not Found")
         if method != "POST":
             raise Refusal(405, "invalid_request_error", "Method Not Allowed")
         body = _json(request)
-        betas = ",".join(request.requestHeaders.getRawHeaders("anthropic-beta", []))
-        check(self.provider, body, betas, request.requestHeaders.getRawHeaders("anthropic-version", [""])[0], counting)
-        if self._break(reply, fault):
+        fields = {
+            name.decode("latin-1").lower(): ",".join(value.decode("latin-1") for value in values)
+            for name, values in request.requestHeaders.getAllRawHeaders()
+        }
+        if colon and isinstance(body, dict):
+            sse = b"sse" in (request.args or {}).get(b"alt", [])
+            body[":model"] = unquote(model)
+            body[":stream"] = "" if action != "streamGenerateContent" else "sse" if sse else "array"
+        voice.check(body, fields, counting)
+        if self._break(voice, reply, fault):
             return
         if counting:
-            reply.whole(200, {"input_tokens": count_tokens(body)})
+            counted = voice.count(body)
+            if counted is None:
+                raise Refusal(404, "not_found_error", "Not Found")
+            reply.whole(200, counted)
             return
-        said = answer(self.provider, body, self._cache, self._counts.requests)
-        if body.get("stream") is True:
-            reply.stream(_events(said, fault, self._error_value(529)))
+        said = voice.answer(body, self._counts.requests)
+        if said.stream:
+            refusal = Refusal(529, *_ERRORS[529])
+            error = voice.error_event(refusal, self._counts.requests)
+            reply.stream(_events(said.events, fault, error, voice.garbage), said.content_type)
         elif fault.kind in ("cut", "stall", "garbage-event", "error-event", "no-end"):
-            reply.broken(said.body(), fault.kind)
+            reply.broken(dump(said.whole), fault.kind)
         else:
-            reply.whole(200, said.message)
+            reply.whole(200, said.whole)
 
     def _authorise(self, request: Request) -> None:
         headers = request.requestHeaders
         key = headers.getRawHeaders("x-api-key", [""])[0].strip()
         bearer = headers.getRawHeaders("authorization", [""])[0]
         token = bearer[7:].strip() if bearer.lower().startswith("bearer ") else ""
+        if self.provider == "local":
+            return
+        if self.provider == "gemini":
+            if not headers.getRawHeaders("x-goog-api-key", [""])[0].strip():
+                raise Refusal(403, "permission_error", "Method doesn't allow unregistered callers. Use an API Key.")
+            return
+        if self.provider == "openai" and not token:
+            raise Refusal(401, "invalid_request_error", "You didn't provide an API key.", "invalid_api_key")
         if not key and not token:
             if self.provider == "anthropic":
                 raise Refusal(401, "authentication_error", "x-api-key header is required")
@@ -160,39 +174,19 @@ class StandIn(Resource):
         if key and token and self.provider == "anthropic":
             raise Refusal(401, "authentication_error", "two credentials: send x-api-key or Authorization, not both")
 
-    def _models(self, wanted: str) -> dict[str, Any]:
-        rows = MODELS[self.provider]
-        if self.provider == "minimax":
-            items = [{"id": id, "object": "model", "created": 1767225600, "owned_by": "minimax"} for id, _, _ in rows]
-            if not wanted:
-                return {"object": "list", "data": items}
-        else:
-            items = [
-                {"type": "model", "id": id, "display_name": name, "created_at": since, "max_input_tokens": 200_000}
-                | {"max_tokens": 64_000, "capabilities": None}
-                for id, name, since in rows
-            ]
-            if not wanted:
-                return {"data": items, "has_more": False, "first_id": rows[0][0], "last_id": rows[-1][0]}
-        for item in items:
-            if item["id"] == wanted:
-                return item
-        raise Refusal(404, "not_found_error", f"model: {wanted}")
-
     # ------------------------------------------------------------------------------------------------ faults
 
-    def _break(self, reply: _Reply, fault: Fault) -> bool:
+    def _break(self, voice: Voice, reply: _Reply, fault: Fault) -> bool:
         """Whether the fault makes an answer of its own, which is then under way."""
         kind = fault.kind
         if kind == "status":
             headers = {} if fault.retry_after is None else {"retry-after": f"{fault.retry_after:g}"}
-            reply.whole(fault.number, self._error_value(fault.number), headers)
+            refusal = Refusal(fault.number, *_ERRORS.get(fault.number, ("api_error", "stand-in fault")))
+            reply.whole(fault.number, voice.error(refusal, self._counts.requests), headers)
         elif kind == "context":
-            raise bad("prompt is too long: 250000 tokens > 200000 maximum")
+            raise voice.too_long()
         elif kind == "policy":
-            if self.provider == "minimax":
-                raise Refusal(400, "bad_request_error", "input new_sensitive (1026)")
-            raise bad("Output blocked by content filtering policy")
+            raise voice.against_policy()
         elif kind == "base-resp":
             reply.whole(200, {"base_resp": {"status_code": fault.number, "status_msg": "stand-in fault"}})
         elif kind == "html":
@@ -204,19 +198,6 @@ class StandIn(Resource):
         else:
             return False
         return True
-
-    def _error_value(self, status: int) -> dict[str, Any]:
-        kind, message = _ERRORS.get(status, ("api_error", "stand-in fault"))
-        return self._error(status, kind, message)
-
-    def _error(self, status: int, kind: str, message: str) -> dict[str, Any]:
-        request_id = f"req_demo{self._counts.requests:08d}"
-        error: dict[str, Any] = {"type": kind, "message": message}
-        if self.provider == "minimax":
-            own, code = _MINIMAX.get(status, ("api_error", 1000))
-            ending = "" if message.endswith(")") else f" ({code})"
-            error = {"type": own, "message": message + ending, "http_code": str(status)}
-        return {"type": "error", "error": error, "request_id": request_id}
 
     def _control(self, request: Request, path: str) -> None:
         status = 404
@@ -258,17 +239,16 @@ def _json(request: Request) -> Any:
         raise bad("The request body is not valid JSON") from error
 
 
-def _events(said: Answer, fault: Fault, error: dict[str, Any]) -> tuple[list[bytes], str]:
+def _events(events: list[bytes], fault: Fault, error: bytes, garbage: bytes) -> tuple[list[bytes], str]:
     """The events that go out, and how the stream ends: ``end``, ``cut`` or ``stall``."""
-    events = said.events()
     kind, number = fault.kind, fault.number
     if kind in ("cut", "stall"):
         return events[:number], kind
     if kind == "error-event":
-        return [*events[:number], event("error", error=error["error"], request_id=error["request_id"])], "end"
+        return [*events[:number], error], "end"
     if kind == "garbage-event" and number <= len(events):
-        events[max(0, number - 1)] = b'event: content_block_delta\ndata: {"type": "content_blo\n\n'
-    elif kind == "no-end":
+        return [*events[: max(0, number - 1)], garbage, *events[max(1, number) :]], "end"
+    if kind == "no-end":
         return events[:-1], "end"
     return events, "end"
 
@@ -388,14 +368,14 @@ class _Reply:
 
         self._later(self._wait, go)
 
-    def stream(self, plan: tuple[Iterable[bytes], str]) -> None:
+    def stream(self, plan: tuple[Iterable[bytes], str], content_type: str) -> None:
         """A stream of events at this stand-in's pace."""
         events, ending = plan
         packer = zlib.compressobj(wbits=31) if self._packed else None
         left = iter(events)
 
         def begin() -> None:
-            self._head(200, "text/event-stream; charset=utf-8", {"cache-control": "no-cache", "request-id": "req_demo"})
+            self._head(200, content_type, {"cache-control": "no-cache", "request-id": "req_demo"})
             self._request.write(b"")
             step()
 
@@ -450,7 +430,7 @@ def _reserve() -> socket.socket:
 
 class DemoProviders(service.MultiService):
     """
-    Both stand-ins as one service.
+    All stand-ins as one service.
 
     The ports are reserved at construction with plain sockets and taken over by the reactor when the service starts: the
     addresses are known to whoever composes the upstreams, and a fork into the background in between does no harm.
@@ -468,14 +448,20 @@ class DemoProviders(service.MultiService):
         faults = dict(demo.faults)
         self.stand_ins = {
             name: StandIn(IReactorTime(reactor), name, demo.pace, parse_fault(faults.get(name, "off")))
-            for name in _PACES
+            for name in PACES
         }
         self._sockets = {name: reserve() for name in self.stand_ins}
-        #: Base URLs, as ``base_url`` of an upstream.
-        self.addresses = {
-            name: f"http://127.0.0.1:{bound.getsockname()[1]}{_PATHS[name]}" for name, bound in self._sockets.items()
-        }
+        self._roots = {name: f"http://127.0.0.1:{bound.getsockname()[1]}" for name, bound in self._sockets.items()}
         self._ports: list[IListeningPort] = []
+
+    def address(self, provider: str, dialect: str) -> str:
+        """
+        The base URL for an upstream of a provider: its own stand-in's, or that of one which speaks its dialect.
+
+        :param dialect: of the upstream.
+        """
+        stand_in, path = place(provider, dialect)
+        return self._roots[stand_in] + path
 
     def startService(self) -> None:
         super().startService()

@@ -8,14 +8,11 @@ and the behaviour of MiniMax's endpoint of the same dialect (it ignores what it 
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import re
 from typing import Any
 
-import attrs
-
-_KEY = b"mportrouter demo signature"
+from .demo_said import Refusal, bad, signature
 
 #: Top-level members that Anthropic knows; a value is the beta without which it is refused.
 _MEMBERS: dict[str, str | None] = {
@@ -78,31 +75,6 @@ _ASSISTANT_BLOCKS = frozenset(
 _SYSTEM_BLOCKS = frozenset(("text", "tool_addition", "tool_removal"))
 _CHOICES = ("auto", "any", "tool", "none")
 _TOOL_ID = re.compile(r"[a-zA-Z0-9_-]+\Z")
-
-
-@attrs.frozen
-class Refusal(Exception):
-    """
-    A request that a stand-in refuses.
-
-    :param status: HTTP status.
-    :param type: the error's type in Anthropic's words.
-    :param message: why, in the words of the real provider.
-    """
-
-    status: int
-    type: str
-    message: str
-
-
-def bad(message: str) -> Refusal:
-    return Refusal(400, "invalid_request_error", message)
-
-
-def signature(provider: str, thinking: str) -> str:
-    """The signature that the stand-in of ``provider`` puts on a thinking block of this text, and accepts back."""
-    digest = hmac.new(_KEY, f"{provider}\0{thinking}".encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
-    return f"demo-{provider}-{digest}"
 
 
 def check(provider: str, body: Any, betas: str, version: str, counting: bool = False) -> None:

@@ -23,26 +23,9 @@ from typing import Any
 
 import attrs
 
-from .demo_rules import bad, signature
+from .demo_said import Asked, arguments, bad, in_words, limited, sentence, shortened, signature
 
-_NUMBER_OF_WORDS = re.compile(r"\b(\d{1,5}) words\b")
-_QUOTED = re.compile(r"[\"'“‘`]([^\"'”’`]+)[\"'”’`]")
 _TITLES = {"anthropic": "Anthropic", "minimax": "MiniMax"}
-_FILLER = (
-    "These",
-    "are",
-    "ordinary",
-    "words",
-    "of",
-    "a",
-    "stand-in,",
-    "which",
-    "mean",
-    "nothing",
-    "and",
-    "cost",
-    "nothing.",
-)
 
 MODELS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "anthropic": (
@@ -205,24 +188,25 @@ def answer(provider: str, body: dict[str, Any], cache: PromptCache, serial: int)
     thinking = body.get("thinking") or {}
     thought_tokens = 0
     if left and thinking.get("type") in ("enabled", "adaptive"):
-        thought = f"The question is {_shortened(asked)!r}. I am a stand-in and shall say so."
-        words = tuple(_words(thought))
+        thought = f"The question is {shortened(asked)!r}. I am a stand-in and shall say so."
+        words = tuple(in_words(thought))
         thought_tokens = len(words)
         if thinking.get("display") == "omitted":
             thought, words = "", ()
         content.append({"type": "thinking", "thinking": thought, "signature": signature(provider, thought)})
         pieces.append(words)
-    text = _text(provider, body["model"], asked, result, tool)
+    said = Asked(_TITLES[provider], body["model"], asked, result)
+    text = sentence(said, () if tool is None else (tool["name"],))
     text, words, stop, sequence = _limited(provider, body, text, max(0, left - thought_tokens))
     if words:
         content.append({"type": "text", "text": text, "citations": None})
         pieces.append(words)
     tokens = thought_tokens + len(words)
     if tool is not None and stop == "end_turn":
-        arguments = _arguments(tool, asked)
-        written = json.dumps(arguments, separators=(",", ":"), ensure_ascii=False)
-        content.append({"type": "tool_use", "id": f"toolu_demo{serial:08d}", "name": tool["name"], "input": arguments})
-        pieces.append(("", *(written[at : at + 12] for at in range(0, len(written), 12))) if arguments else ("",))
+        made = arguments(tool["input_schema"], asked)
+        written = json.dumps(made, separators=(",", ":"), ensure_ascii=False)
+        content.append({"type": "tool_use", "id": f"toolu_demo{serial:08d}", "name": tool["name"], "input": made})
+        pieces.append(("", *(written[at : at + 12] for at in range(0, len(written), 12))) if made else ("",))
         tokens += max(1, len(written) // 4)
         stop = "tool_use"
     usage = {
@@ -269,11 +253,6 @@ def _last_user(messages: list[Any]) -> tuple[str, str | None]:
     return (texts[-1].strip() if texts else ""), result
 
 
-def _shortened(text: str, words: int = 12) -> str:
-    parts = text.split()
-    return " ".join(parts[:words]) + (" …" if len(parts) > words else "")
-
-
 def _chosen_tool(provider: str, body: dict[str, Any], asked: str) -> dict[str, Any] | None:
     tools = [tool for tool in body.get("tools") or () if tool.get("type", "custom") == "custom"]
     choice = body.get("tool_choice") or {}
@@ -293,53 +272,11 @@ def _chosen_tool(provider: str, body: dict[str, Any], asked: str) -> dict[str, A
     return None
 
 
-def _arguments(tool: dict[str, Any], asked: str) -> dict[str, Any]:
-    schema = tool["input_schema"]
-    properties = schema.get("properties")
-    quoted = _QUOTED.findall(asked)
-    made: dict[str, Any] = {}
-    for name in schema.get("required") or ():
-        wanted = properties.get(name) if isinstance(properties, dict) else None
-        made[name] = _value(wanted if isinstance(wanted, dict) else {}, quoted[-1] if quoted else "demo")
-    return made
-
-
-def _value(schema: dict[str, Any], text: str) -> Any:
-    if schema.get("enum"):
-        return schema["enum"][0]
-    made: dict[str, Any] = {"integer": 1, "number": 1.5, "boolean": True, "array": [], "object": {}, "null": None}
-    kind = schema.get("type")
-    return made.get(kind, text) if isinstance(kind, str) else text
-
-
-def _text(provider: str, model: str, asked: str, result: str | None, tool: dict[str, Any] | None) -> str:
-    who = f"This is the stand-in for {_TITLES[provider]}, model {model}."
-    if tool is not None:
-        return f"{who} I shall use the tool {tool['name']}."
-    if result is not None:
-        return f"{who} The tool gave: “{_shortened(result)}”."
-    text = f"{who} You asked: “{_shortened(asked)}” ({len(asked.split())} words)."
-    wanted = _NUMBER_OF_WORDS.search(asked)
-    missing = int(wanted.group(1)) - len(text.split()) if wanted else 0
-    if missing > 0:
-        text += " " + " ".join(_FILLER[at % len(_FILLER)] for at in range(missing))
-    return text
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"\S+\s*", text)
+_STOPS = {"end": "end_turn", "stop_sequence": "stop_sequence", "length": "max_tokens"}
 
 
 def _limited(provider: str, body: dict[str, Any], text: str, left: int) -> tuple[str, tuple[str, ...], str, str | None]:
     """The text within the request's bounds, its pieces, the reason it stops and the sequence that stopped it."""
-    stop, sequence = "end_turn", None
-    if provider == "anthropic":
-        found = [(text.find(each), each) for each in body.get("stop_sequences") or () if each and each in text]
-        if found:
-            at, sequence = min(found)
-            text, stop = text[:at], "stop_sequence"
-    words = _words(text)
-    if len(words) > left:
-        words = words[:left]
-        text, stop, sequence = "".join(words), "max_tokens", None
-    return text, tuple(words), stop, sequence
+    stops = tuple(body.get("stop_sequences") or ()) if provider == "anthropic" else ()
+    words, stop, sequence = limited(text, stops, left)
+    return "".join(words), words, _STOPS[stop], sequence

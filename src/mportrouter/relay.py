@@ -5,28 +5,45 @@ An :class:`Exchange` is the sink of every upstream call it makes, one call at a 
 the next attempt and the client sees nothing of it (a stream that waits long gets keep-alive events); after commit
 nothing is hidden. Plain callbacks, no timer of its own: this is the path every byte takes.
 
-Imports of its own floor: :mod:`mportrouter.reply`, the client's side of the same exchange;
-:mod:`mportrouter.watch`, the clock of its limits.
+Where client and upstream speak one dialect the client's bytes go on, and the answer's come back; elsewhere
+:mod:`mportrouter.crossing` joins the two.
+
+Imports of its own floor: :mod:`mportrouter.reply`, the client's side of the same exchange; :mod:`mportrouter.walk`, the
+way through the plan; :mod:`mportrouter.watch`, the clock of its limits.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from .breaker import Refusal
+from .crossing import Crossing
+from .dialects.known import DIALECTS
 from .errors import Kind, RouterError, Verdict
-from .interfaces import Ending, IAnswerReader, ICall, IDialect, IPermit, IResponseSink, Look, Prepared
-from .patience import deadlines, pause
-from .records import AttemptRecord, ExchangeRecord
-from .reply import Reply, as_refusal, form, header_text
-from .routing.plans import Attempt, Plan
+from .interfaces import (
+    Ending,
+    IAnswerReader,
+    ICall,
+    IDialect,
+    Inexpressible,
+    IPermit,
+    IResponseSink,
+    Look,
+    Prepared,
+)
+from .patience import deadlines
+from .records import ExchangeRecord
+from .reply import Reply, as_refusal, form, header_text, provider_error, rewritten
+from .routing.plans import Plan
 from .settings import ModeSettings, Timeouts
-from .verdicts import classify, nobody_answered
+from .translator import Translator
+from .verdicts import classify
+from .walk import Walk
 from .watch import Watch
 from .web.http1 import Request
 
@@ -37,19 +54,17 @@ if TYPE_CHECKING:
 ERROR_BODY_LIMIT = 1024 * 1024
 #: Bytes that a port with ``commit: complete`` holds before it gives up holding.
 HOLD_LIMIT = 32 * 1024 * 1024
-#: Attempts of one exchange, all upstreams together.
-ATTEMPT_BUDGET = 6
 
 
 @implementer(IResponseSink)
-class Exchange:
+class Exchange(Walk):
     """
     One request and its answer.
 
     :param clock: tells the time, and waits before a second try.
     :param watch: looks after the limits.
     :param request: the client's request; its answer is written here.
-    :param dialect: both sides' dialect.
+    :param dialect: the client's.
     :param look: what routing saw of the body.
     :param plan: the attempts, in order.
     :param mode: the policy the plan was made under (its retries).
@@ -62,11 +77,9 @@ class Exchange:
 
     # fmt: off
     __slots__ = (
-        "_attempt", "_attempts", "_began", "_body", "_call", "_clock", "_coded", "_collecting", "_committed",
-        "_context", "_dialect", "_done", "_failures", "_headers", "_held", "_held_size", "_hold", "_in_flight",
-        "_index", "_last", "_limits", "_look", "_mode", "_needs_context", "_over", "_permit", "_ping_after", "_plan",
-        "_prepared", "_random", "_reader", "_reply", "_request", "_retries", "_sent", "_status", "_stream", "_target",
-        "_timer", "_upstream", "_upstreams", "_waiting_since", "_watch", "record",
+        "_back", "_began", "_body", "_call", "_coded", "_collecting", "_committed", "_crossing", "_dialect", "_done",
+        "_headers", "_held", "_held_size", "_hold", "_in_flight", "_last", "_limits", "_look", "_over", "_ping_after",
+        "_prepared", "_reader", "_reply", "_request", "_status", "_stream", "_translator", "_waiting_since", "_watch",
     )
     # fmt: on
 
@@ -86,37 +99,25 @@ class Exchange:
         ping_after: float = 10.0,
         random: Callable[[], float] = random.random,
     ) -> None:
-        self._clock = clock
+        super().__init__(clock, plan, mode, runtime, record, random)
         self._watch = watch
         self._request = request
-        self._dialect = dialect
+        self._dialect = self._back = dialect
         self._look = look
-        self._plan = plan
-        self._mode = mode
-        self._upstreams = runtime.upstreams
-        self._target = runtime.target
-        self._context = runtime.context
-        self.record = record
         self._done = done
         self._hold = hold
         self._ping_after = ping_after
-        self._random = random
         fields = [(b"x-mportrouter-mode", header_text(mode.name))]
         if plan.decision:
             fields.append((b"x-mportrouter-decision", header_text(plan.decision)))
-        self._reply = Reply(request, dialect, record.request_id, fields)
+        self._reply = Reply(request, dialect, record.request_id, fields, look.stream)
         self._began = self._last = self._sent = self._waiting_since = clock.seconds()
-        self._index = -1
-        self._attempts = self._retries = self._status = self._held_size = 0
-        self._failures: list[tuple[str, Verdict]] = []
-        self._needs_context: int | None = None
+        self._status = self._held_size = 0
         self._prepared: Prepared | None = None
-        self._attempt: Attempt | None = None
-        self._upstream: Any = None
-        self._permit: IPermit | None = None
+        self._crossing: Crossing | None = None
         self._call: ICall | None = None
-        self._timer: IDelayedCall | None = None
         self._reader: IAnswerReader | None = None
+        self._translator: Translator | None = None
         self._limits: Timeouts
         self._held: list[bytes] = []
         self._body = b""
@@ -131,53 +132,28 @@ class Exchange:
         self._watch.add(self)
         self._advance()
 
-    def _advance(self) -> None:
-        """Go to the next attempt of the plan that may be made now."""
-        attempts = self._plan.attempts
-        while True:
-            self._index += 1
-            if self._index >= len(attempts) or self._attempts >= ATTEMPT_BUDGET:
-                self._exhausted()
-                return
-            attempt = attempts[self._index]
-            if self._needs_context is not None and (self._context(attempt) or 0) <= self._needs_context:
-                continue
-            self._attempt = attempt
-            self._upstream = self._upstreams[attempt.upstream]
-            self._retries = self._mode.retries
-            self._prepared = None
-            if self._try():
-                return
+    def _forget(self) -> None:
+        self._prepared = None
 
-    def _try(self) -> bool:
-        """Make the current attempt; ``False``: the circuit or a limit refuses it."""
-        attempt, upstream = self._attempt, self._upstream
-        assert attempt is not None
-        concurrency = upstream.settings.limits.concurrency
-        if concurrency is not None and upstream.in_flight >= concurrency:
-            self._skip(Verdict(Kind.BUSY, f"all of its {concurrency} places are taken", retry_after=1.0))
-            return False
-        permit = upstream.circuit.permit(attempt.model)
-        if type(permit) is Refusal:
-            self._skip(Verdict(permit.kind, permit.reason, retry_after=permit.retry_after))
-            return False
-        self._permit = permit
-        self._reader = None
+    def _ask(self, permit: IPermit) -> bool:
+        upstream = self._upstream
+        self._reader = self._translator = None
         self._collecting = False
         self._held = []
         self._held_size = 0
-        request = self._request
         self._attempts = serial = self._attempts + 1
         self._limits = upstream.settings.timeouts
         self._sent = self._clock.seconds()
         try:
             if self._prepared is None:
-                self._prepared = self._dialect.prepare(request.body, self._look, self._target(attempt))
-            self._in_flight = True
-            upstream.in_flight += 1
-            call = upstream.send(
-                request.method, b"/v1/messages", request.query, request.headers, self._prepared.body, self
-            )
+                self._prepared = self._prepare()
+            call = self._send(self._prepared)
+        except Inexpressible as error:
+            self._attempts -= 1
+            permit.release()
+            self._permit = None
+            self._refused = error
+            return False
         except Exception as error:  # noqa: BLE001 - whatever it was, nobody else would ever answer the client
             self._release_call()
             permit.release()
@@ -188,17 +164,37 @@ class Exchange:
             self._call = call
         return True
 
-    def _skip(self, verdict: Verdict) -> None:
-        """Note that the current attempt was refused by the router's own judgement."""
-        self._sent = self._clock.seconds()
-        self._note(verdict)
+    def _prepare(self) -> Prepared:
+        """The request for the current upstream, in its dialect."""
+        attempt = self._attempt
+        assert attempt is not None
+        target = self._runtime.target(attempt)
+        name = self._upstream.settings.dialect
+        if name == self._dialect.name:
+            self._back = self._dialect
+            return self._dialect.prepare(self._request.body, self._look, target)
+        self._back = DIALECTS[name]
+        return self._cross().write(self._back, target)
 
-    def _note(self, verdict: Verdict) -> None:
-        """Keep a failure of the current attempt."""
-        assert self._attempt is not None
-        self._failures.append((self._attempt.upstream, verdict))
-        seconds = self._clock.seconds() - self._sent
-        self.record.failed.append(AttemptRecord.of(self._attempt.upstream, self._attempt.model, verdict, seconds))
+    def _cross(self) -> Crossing:
+        if self._crossing is None:
+            record = self.record
+            self._crossing = Crossing(self._dialect, self._request.body, self._look, record.request_id, record.at)
+        return self._crossing
+
+    def _send(self, prepared: Prepared) -> ICall:
+        request, back, upstream = self._request, self._back, self._upstream
+        self._in_flight = True
+        upstream.in_flight += 1
+        path = prepared.path or back.path
+        query = request.query if prepared.query is None else prepared.query
+        if back is self._dialect:
+            call: ICall = upstream.send(b"POST", path, query, request.headers, prepared.body, self)
+        else:
+            call = upstream.send(
+                b"POST", path, prepared.query or b"", request.headers, prepared.body, self, translated=True
+            )
+        return call
 
     def _release_call(self) -> None:
         """The upstream call is over, or is ended here and now."""
@@ -214,38 +210,8 @@ class Exchange:
             call.abort()
 
     def _failed(self, verdict: Verdict) -> None:
-        """The current attempt has failed before commit; its call is over."""
-        attempt, permit, self._permit = self._attempt, self._permit, None
-        assert attempt is not None and permit is not None
         self._reader = None  # it is finished, and must not be so again where the client leaves in the pause
-        if verdict.kind is Kind.AUTH and self._upstream.settings.auth == "client":
-            permit.release()  # one client's bad login says nothing about anybody else's
-        else:
-            permit.failure(verdict)
-        self._note(verdict)
-        if verdict.kind is Kind.CONTEXT:
-            self._needs_context = self._context(attempt) or 0
-            if not any((self._context(other) or 0) > self._needs_context for other in self._rest()):
-                self._give_up(verdict)
-                return
-        elif not verdict.move_on:
-            self._give_up(verdict)
-            return
-        elif self._retries > 0 and self._attempts < ATTEMPT_BUDGET:
-            delay = pause(self._mode, verdict, not self._rest(), self._random())
-            if delay is not None:
-                self._retries -= 1
-                self._timer = self._clock.callLater(delay, self._retry)
-                return
-        self._advance()
-
-    def _rest(self) -> tuple[Attempt, ...]:
-        return self._plan.attempts[self._index + 1 :]
-
-    def _retry(self) -> None:
-        self._timer = None
-        if not self._try():
-            self._advance()
+        super()._failed(verdict)
 
     # ------------------------------------------------------------------------------------------- the sink
 
@@ -255,11 +221,23 @@ class Exchange:
         if not 200 <= status < 300:
             self._collecting = True
             return
-        attempt = self._attempt
-        assert attempt is not None
+        attempt, prepared = self._attempt, self._prepared
+        assert attempt is not None and prepared is not None
         self._stream, encoding = form(headers)
-        self._coded = encoding != b""
-        self._reader = self._dialect.reader(self._stream, encoding, self._target(attempt))
+        look, target = self._look, self._runtime.target(attempt)
+        if self._back is self._dialect and self._stream == look.stream and not look.rewrite:
+            self._coded = encoding != b""
+            self._reader = self._dialect.reader(self._stream, encoding, target)
+            return
+        estimate = self._runtime.estimate(attempt, look.size)
+        try:
+            translator = self._cross().reader(self._back, target, prepared, self._stream, encoding, estimate)
+        except Exception as error:  # noqa: BLE001 - the client must hear of it, whatever it was
+            self._end_broken(as_refusal(error))
+            return
+        self._reader = self._translator = translator
+        self._headers = rewritten(headers, translator.content_type, look.stream)
+        self._stream, self._coded = look.stream, False
 
     def data(self, data: bytes, last: bool = False) -> None:
         self._last = self._clock.seconds()
@@ -272,6 +250,7 @@ class Exchange:
         out = reader.feed(data)
         if self._committed and not last:
             if out:
+                self._waiting_since = self._last
                 self._request.write(out)
             return
         if out:
@@ -282,9 +261,9 @@ class Exchange:
         state = reader.state
         if state == "content":
             # A JSON answer gets here only when it has grown too large to hold; a stream, at its first content.
-            if self._stream != self._look.stream or (self._reply.begun and self._coded):
+            if self._reply.begun and self._coded:
                 self._abort_call()
-                self._failed(Verdict(Kind.GARBAGE, "not the kind of answer that was asked for", status=self._status))
+                self._failed(Verdict(Kind.GARBAGE, "a coded answer to a stream under way", status=self._status))
             elif not self._hold or self._held_size > HOLD_LIMIT:
                 self._commit()
         elif state == "error":
@@ -313,8 +292,8 @@ class Exchange:
         if rest:
             self._held.append(rest)
         trouble = reader.verdict if reader.state == "error" else ending.error
-        if trouble is None and (self._stream != self._look.stream or (self._reply.begun and self._coded)):
-            trouble = Verdict(Kind.GARBAGE, "not the kind of answer that was asked for", status=self._status)
+        if trouble is None and self._reply.begun and self._coded:
+            trouble = Verdict(Kind.GARBAGE, "a coded answer to a stream under way", status=self._status)
         if trouble is None and not ending.complete:
             trouble = Verdict(Kind.CUT, "the answer ended before it was whole", retry_same=True, status=self._status)
         if trouble is not None:
@@ -375,7 +354,9 @@ class Exchange:
         assert self._attempt is not None
         kind = Kind.TIMEOUT if verdict.kind is Kind.TIMEOUT else Kind.CUT
         words = f"the answer of {self._attempt.upstream} broke off: {verdict.message}. What came is not the whole."
-        self._reply.cut(RouterError(kind, words), rest, self._stream and not self._coded)
+        error = RouterError(kind, words)
+        event = self._translator.broken(error) if self._translator is not None else None
+        self._reply.cut(error, rest, self._stream and not self._coded, event)
         self._finish("cut", ending, verdict.message)
 
     def _blame(self, verdict: Verdict) -> None:
@@ -389,34 +370,25 @@ class Exchange:
     # ------------------------------------------------------------------------------------------- ends without an answer
 
     def _give_up(self, verdict: Verdict) -> None:
-        """The last failure is what the client gets: the provider's own answer, where there is one."""
-        if verdict.status is not None and self._collecting and not self._reply.begun:
+        """The last failure is what the client gets: the provider's own answer, where there is one it can read."""
+        assert self._attempt is not None
+        if verdict.status is not None and self._collecting and not self._reply.begun and self._back is self._dialect:
             self._reply.whole(self._status, self._headers, self._about(), self._body)
             self._finish("error", None, verdict.message)
-            return
-        assert self._attempt is not None
-        status = verdict.status if verdict.status is not None and verdict.status >= 400 else None
-        words = f"{self._attempt.upstream} failed: {verdict.message}"
-        self._refuse(RouterError(verdict.kind, words, verdict.retry_after, status))
-
-    def _exhausted(self) -> None:
-        """No attempt is left."""
-        tried = [verdict for _, verdict in self._failures]
-        # The last word of each upstream, in the order they were asked.
-        last = dict(self._failures)
-        if not last:
-            self._refuse(RouterError(Kind.UNAVAILABLE, "no upstream of this mode can take the request"))
-        elif len(last) == 1 and self._attempts > 0:
-            # The provider's own words, rather than that its circuit has opened meanwhile.
-            answered = [verdict for verdict in tried if verdict.status is not None]
-            self._give_up(answered[-1] if answered else tried[-1])
         else:
-            self._refuse(nobody_answered(last))
+            self._refuse(provider_error(self._attempt.upstream, verdict, self._back is not self._dialect))
+
+    def _end_broken(self, error: RouterError) -> None:
+        """The router itself cannot go on with an answer that has begun to come."""
+        self._abort_call()
+        if self._permit is not None:
+            self._permit.release()
+            self._permit = None
+        self._refuse(error)
 
     def _refuse(self, error: RouterError) -> None:
         """Answer with an error of the router's own."""
-        self._reply.refuse(error, self._about())
-        self._status = error.status
+        self._status = self._reply.refuse(error, self._about())
         self._finish("error", None, error.message)
 
     def _gone(self) -> None:
@@ -477,7 +449,12 @@ class Exchange:
         elif self._timer is None:
             self._broke()
             return
-        if self._look.stream and not self._committed and now >= self._waiting_since + self._ping_after:
+        # After commit only what the router writes itself is sure to stand between two events.
+        if (
+            self._look.stream
+            and (not self._committed or self._translator is not None)
+            and now >= self._waiting_since + self._ping_after
+        ):
             self._waiting_since = now
             self._reply.ping([])
 

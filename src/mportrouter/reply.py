@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from twisted.logger import Logger
 
-from .errors import Kind, RouterError
+from .errors import Kind, RouterError, Verdict
 from .interfaces import Headers, IDialect
 from .web.http1 import Request
 
@@ -83,18 +83,55 @@ def as_refusal(error: Exception) -> RouterError:
     return RouterError(Kind.INTERNAL, "the router itself failed at this request; its log says how")
 
 
+def rewritten(headers: Headers, content_type: bytes, stream: bool) -> list[tuple[bytes, bytes]]:
+    """
+    The fields of an answer that was written anew in the client's dialect.
+
+    :param headers: of the upstream's answer; what names the exchange there goes on.
+    """
+    fields = [(b"content-type", content_type)]
+    if stream:
+        fields += [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+    fields += [field for field in headers if field[0] in (b"request-id", b"x-request-id", b"retry-after")]
+    return fields
+
+
+def provider_error(upstream: str, verdict: Verdict, foreign: bool) -> RouterError:
+    """
+    A failed attempt as the error of the client's answer.
+
+    :param foreign: the upstream speaks another dialect: its words are told in the client's.
+    """
+    status = verdict.status if verdict.status is not None and verdict.status >= 400 else None
+    if not foreign or status is None:
+        words = f"{upstream} failed: {verdict.message}"
+        return RouterError(verdict.kind, words, verdict.retry_after, status)
+    # What is wrong with the account is no business of a client whose own key is well.
+    own = verdict.kind.clients_fault or verdict.kind is Kind.UPSTREAM
+    return RouterError(verdict.kind, verdict.message, verdict.retry_after, status if own else None, by=upstream)
+
+
 class Reply:
     """
     :param request: the client's request.
     :param dialect: the client's dialect.
     :param request_id: names the exchange in errors of the router's own.
     :param fields: fields about the routing that every answer carries.
+    :param stream: the client wants events.
     :ivar begun: the status is out, because of a keep-alive event.
     """
 
-    __slots__ = ("_dialect", "_fields", "_request", "_request_id", "begun")
+    __slots__ = ("_dialect", "_fields", "_request", "_request_id", "_stream", "begun")
 
-    def __init__(self, request: Request, dialect: IDialect, request_id: str, fields: list[tuple[bytes, bytes]]) -> None:
+    def __init__(
+        self,
+        request: Request,
+        dialect: IDialect,
+        request_id: str,
+        fields: list[tuple[bytes, bytes]],
+        stream: bool = False,
+    ) -> None:
+        self._stream = stream
         self._request = request
         self._dialect = dialect
         self._request_id = request_id
@@ -108,19 +145,21 @@ class Reply:
         return fields
 
     def ping(self, more: Headers) -> None:
-        """Send a keep-alive event; the first one begins the stream."""
-        if self.begun:
+        """Send a keep-alive event; before anything else it begins the stream."""
+        if self._request.started:
             self._request.write(self._dialect.ping)
             return
         self.begun = True
-        headers = [
+        self._request.start(200, self._stream_headers(more), None, self._dialect.ping)
+
+    def _stream_headers(self, more: Headers) -> list[tuple[bytes, bytes]]:
+        return [
             (b"content-type", b"text/event-stream; charset=utf-8"),
             (b"cache-control", b"no-cache"),
             (b"request-id", self._request_id.encode("ascii")),
             *self._fields,
             *more,
         ]
-        self._request.start(200, headers, None, self._dialect.ping)
 
     def whole(self, status: int, headers: Headers, more: Headers, body: bytes) -> None:
         """Give a whole answer at once, errors of a provider among them."""
@@ -136,25 +175,35 @@ class Reply:
         else:
             self._request.start(status, self._headers(headers, more), None, first)
 
-    def refuse(self, error: RouterError, more: Headers) -> None:
-        """Answer with an error of the router's own."""
-        if self.begun:
-            self._request.finish(self._dialect.error_event(error, self._request_id))
-            return
-        headers = error.headers(self._request_id)
-        headers += self._fields
-        headers += more
-        self._request.respond(error.status, headers, self._dialect.error_body(error, self._request_id))
+    def refuse(self, error: RouterError, more: Headers) -> int:
+        """
+        Answer with an error of the router's own, or with a provider's in the client's dialect.
 
-    def cut(self, error: RouterError, rest: bytes, stream: bool) -> None:
+        :returns: the HTTP status that the client sees.
+        """
+        dialect, id = self._dialect, self._request_id
+        if self.begun:
+            self._request.finish(dialect.error_event(error, id))
+            return 200
+        if self._stream and error.kind in dialect.in_band:
+            self._request.respond(200, self._stream_headers(more), dialect.error_event(error, id))
+            return 200
+        status = dialect.error_status(error)
+        self._request.respond(status, [*error.headers(id), *self._fields, *more], dialect.error_body(error, id))
+        return status
+
+    def cut(self, error: RouterError, rest: bytes, stream: bool, event: bytes | None = None) -> None:
         """
         Show that an answer under way is broken.
 
         :param rest: bytes of it that have not gone out yet.
         :param stream: it is a stream: an error event says why. Anything else can only be broken off.
+        :param event: that event, where the answer's writer makes it; ``None``: the dialect's own.
         """
-        if stream:
+        if not stream:
+            self._request.abort()
+        elif event is not None:
+            self._request.finish(rest + event)
+        else:
             # The blank lines end an event that was cut in its middle; between two events they mean nothing.
             self._request.finish(rest + b"\n\n" + self._dialect.error_event(error, self._request_id))
-        else:
-            self._request.abort()

@@ -35,6 +35,7 @@ from .records import ExchangeRecord
 from .runtime import Runtime
 from .settings import ModeSettings, Pins, PortSettings, Secret, Settings, UpstreamSettings
 from .state import FileState, prepare_directory
+from .tokens import Calibration
 from .upstream import Upstream
 from .watch import Watch
 from .web.admission import Admission
@@ -85,6 +86,7 @@ class Router(MultiService):
         self.alerts = Alerts(settings.alerts, reactor)
         self.alerts.setName("alerts")
         self.admission = Admission(settings.front, settings.host)
+        self._calibration = Calibration()
         self.runtime = self._build(settings, {})
         self.health = HealthChecker(self.runtime.upstreams, settings.health, reactor)
         self.health.setName("health")
@@ -111,13 +113,14 @@ class Router(MultiService):
             self._demo = DemoProviders(self.reactor, settings.demo)
             self._demo.setName("demo")
             self._demo.setServiceParent(self)
-        addresses = self._demo.addresses
         upstreams = {
             id: attrs.evolve(
-                upstream, base_url=addresses[upstream.provider], api_key=Secret(f"demo-{id}"), auth="key", pins=Pins()
+                upstream,
+                base_url=self._demo.address(upstream.provider, upstream.dialect),
+                api_key=Secret(f"demo-{id}"),
+                auth="key",
+                pins=Pins(),
             )
-            if upstream.provider in addresses
-            else upstream
             for id, upstream in settings.upstreams.items()
         }
         return attrs.evolve(settings, upstreams=upstreams)
@@ -139,7 +142,7 @@ class Router(MultiService):
                 upstreams[id] = self._upstream(wanted, settings)
                 if before is not None:
                     upstreams[id].circuit.restore(_still_known(before, wanted))
-        return Runtime(settings, upstreams, PriceBook.load(settings.prices))
+        return Runtime(settings, upstreams, PriceBook.load(settings.prices), self._calibration)
 
     def _upstream(self, wanted: UpstreamSettings, settings: Settings) -> Upstream:
         circuit = CircuitBreaker(wanted.id, settings.breaker, self.reactor.seconds, listen=self.upstream_event)

@@ -13,13 +13,14 @@ from typing import Any
 
 import attrs
 
+from .conversation import Conversation
 from .interfaces import Look, Target
 from .pricing import PriceBook, claude_equivalent
 from .records import ExchangeRecord, Usage
 from .routing.complexity import Score
 from .routing.policy import Attempt, Facts, Plan, UpstreamView, plan
 from .settings import ModeSettings, Settings
-from .tokens import estimate_tokens
+from .tokens import Calibration, estimate_tokens, media_tokens
 from .upstream import Upstream
 
 _PLANS = 1024  # plans that are remembered
@@ -34,6 +35,8 @@ class Runtime:
     settings: Settings
     upstreams: Mapping[str, Upstream]
     prices: PriceBook
+    #: What was learnt of the models' tokens, over reloads.
+    calibration: Calibration = attrs.field(factory=Calibration)
     #: Tells this configuration from those before and after it.
     serial: int = attrs.field(factory=itertools.count(1).__next__, init=False)
     _plans: dict[tuple[Any, ...], Plan] = attrs.field(factory=dict, init=False)
@@ -49,7 +52,7 @@ class Runtime:
         target = self._targets.get(key)
         if target is None:
             upstream = self.upstreams[attempt.upstream]
-            target = Target(upstream.provider_name, attempt.model, upstream.capabilities)
+            target = Target(upstream.provider_name, attempt.model, upstream.capabilities_for(attempt.model))
             if len(self._targets) < _PLANS:
                 self._targets[key] = target
         return target
@@ -57,7 +60,21 @@ class Runtime:
     def context(self, attempt: Attempt) -> int | None:
         """Tokens that the attempt's model takes, or ``None`` where unknown."""
         upstream = self.upstreams[attempt.upstream]
-        return self.prices.context(upstream.provider_name, attempt.model) or upstream.capabilities.context
+        known = self.prices.context(upstream.provider_name, attempt.model)
+        return known or upstream.capabilities_for(attempt.model).context
+
+    def estimate(self, attempt: Attempt, size: int) -> int:
+        """
+        Tokens that a prompt may have at an attempt's model.
+
+        :param size: bytes of the request.
+        """
+        return self.calibration.estimate(self.upstreams[attempt.upstream].provider_name, attempt.model, size)
+
+    def estimate_conversation(self, attempt: Attempt, conversation: Conversation, size: int) -> int:
+        """The same with a better judgement of pictures and documents, for a request that has been read."""
+        media, tokens = media_tokens(conversation)
+        return self.estimate(attempt, max(0, size - media)) + tokens
 
     def plan(self, mode: ModeSettings, look: Look, over_budget: bool) -> Plan:
         """
@@ -127,7 +144,7 @@ class Runtime:
         return UpstreamView(
             id=id,
             provider=upstream.provider_name,
-            capabilities=upstream.capabilities,
+            capabilities=upstream.capabilities_for(model),
             rank=upstream.circuit.rank(model),
             load=upstream.in_flight / limit if limit else 0.0,
             model=model,
@@ -141,6 +158,8 @@ class Runtime:
         usage = record.usage
         if usage is None:
             return
+        if not usage.estimated and record.size:
+            self.calibration.learn(record.provider, record.model, record.size, usage.prompt)
         record.cost = self.prices.cost(record.provider, record.model, usage, record.at) or 0
         if record.provider == "anthropic":
             record.reference_cost = record.cost

@@ -317,7 +317,14 @@ class MemoryUpstream:
         self._clock = clock
 
     def send(
-        self, method: bytes, path: bytes, query: bytes, client_headers: Headers, body: bytes, sink: object
+        self,
+        method: bytes,
+        path: bytes,
+        query: bytes,
+        client_headers: Headers,
+        body: bytes,
+        sink: object,
+        translated: bool = False,
     ) -> MemoryCall:
         if not self.scripts:
             raise AssertionError(f"{self.id} was asked and has no script")

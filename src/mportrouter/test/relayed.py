@@ -117,6 +117,9 @@ class Relayed:
     def target(self, attempt: Attempt) -> Target:
         return Target("anthropic", "claude-sonnet-5-5", self.capabilities)
 
+    def estimate(self, attempt: Attempt, size: int) -> int:
+        return size
+
     def context(self, attempt: Attempt) -> int | None:
         return self.contexts.get(attempt.upstream)
 

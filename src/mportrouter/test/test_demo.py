@@ -326,10 +326,17 @@ class ServiceTests(SynchronousTestCase):
     def test_addresses_before_the_start(self) -> None:
         """The base URLs are known before the reactor listens."""
         providers = DemoProviders(self.reactor, DemoSettings(), self.reserve)
-        self.assertEqual(
-            providers.addresses,
-            {"anthropic": "http://127.0.0.1:4000", "minimax": "http://127.0.0.1:4001/anthropic"},
-        )
+        for provider, dialect, address in (
+            ("anthropic", "anthropic", "http://127.0.0.1:4000"),
+            ("minimax", "anthropic", "http://127.0.0.1:4001/anthropic"),
+            ("minimax", "openai-chat", "http://127.0.0.1:4001"),
+            ("openai", "openai-responses", "http://127.0.0.1:4002"),
+            ("codex", "openai-responses", "http://127.0.0.1:4002/backend-api/codex"),
+            ("gemini", "gemini", "http://127.0.0.1:4003"),
+            ("groq", "openai-chat", "http://127.0.0.1:4004"),
+            ("deepseek", "anthropic", "http://127.0.0.1:4001/anthropic"),
+        ):
+            self.assertEqual(providers.address(provider, dialect), address)
         self.assertEqual(self.reactor.adopted, [])
 
     def test_start_and_stop(self) -> None:
@@ -338,7 +345,8 @@ class ServiceTests(SynchronousTestCase):
         directlyProvides(self.reactor, IReactorSocket, IReactorTime)
         providers = DemoProviders(self.reactor, DemoSettings(), self.reserve)
         providers.startService()
-        self.assertEqual([each[:2] for each in self.reactor.adopted], [(4000, socket.AF_INET), (4001, socket.AF_INET)])
+        wanted = [(number, socket.AF_INET) for number in range(4000, 4005)]
+        self.assertEqual([each[:2] for each in self.reactor.adopted], wanted)
         self.assertTrue(all(each.closed for each in self.sockets))
         self.successResultOf(providers.stopService())
         self.assertFalse(providers.running)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import attrs
@@ -92,16 +93,27 @@ class Streams(SynchronousTestCase):
         self.assertTrue(relayed.ended)
 
     def test_json_instead(self) -> None:
-        """A JSON answer to a request for a stream is no answer."""
+        """A JSON answer to a request for a stream becomes a stream with the same content."""
         relayed = Relayed({"a": [whole()], "b": [stream(*EVENTS, End())]}, streamed=True).run()
-        self.assertEqual(relayed.content, b"".join(EVENTS))
-        self.assertEqual(relayed.record.failed[0].kind, "garbage")
+        self.assertEqual(relayed.header("content-type"), "text/event-stream; charset=utf-8")
+        self.assertTrue(relayed.content.startswith(b"event: message_start\n"))
+        self.assertIn(b'"hello there"', relayed.content)
+        self.assertTrue(relayed.content.endswith(b'event: message_stop\ndata: {"type":"message_stop"}\n\n'))
+        self.assertEqual((relayed.record.outcome, relayed.record.failed), ("ok", []))
 
     def test_stream_instead(self) -> None:
-        """Nor is a stream that nobody asked for; it is ended at its first content."""
-        relayed = Relayed({"a": [stream(*EVENTS[:4], Wait(9))], "b": [whole()]}).run(1)
+        """A stream that nobody asked for becomes one whole answer."""
+        relayed = Relayed({"a": [stream(*EVENTS, End())], "b": [whole()]}).run(1)
+        self.assertEqual(relayed.header("content-type"), "application/json")
+        answer = json.loads(relayed.content)
+        self.assertEqual([block["text"] for block in answer["content"]], ["one two three four"])
+        self.assertEqual((answer["stop_reason"], answer["usage"]["output_tokens"]), ("end_turn", 5))
+
+    def test_cut_stream_instead(self) -> None:
+        """One that breaks off is no answer: the next upstream is asked."""
+        relayed = Relayed({"a": [stream(*EVENTS[:4], End())], "b": [whole()]}).run(1)
         self.assertEqual(relayed.content, canned_message())
-        self.assertTrue(relayed.upstreams["a"].requests[0].call.aborted)
+        self.assertEqual(relayed.record.failed[0].kind, "cut")
 
     def test_throttle(self) -> None:
         """A client that does not read stops the upstream's reading."""

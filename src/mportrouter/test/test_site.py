@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from decimal import Decimal
 from typing import Any, ClassVar
 
 import attrs
+import zstandard
 from twisted.internet.defer import succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -15,16 +17,17 @@ from .. import config
 from ..circuit import CircuitBreaker
 from ..commands import CommandError
 from ..pricing import PriceBook
-from ..records import ExchangeRecord
+from ..records import ExchangeRecord, Usage
 from ..routing.table import ModelMap
 from ..runtime import Runtime
-from ..settings import BudgetSettings, ModeSettings, PortSettings
+from ..settings import BudgetSettings, FrontSettings, ModeSettings, PortSettings
 from ..state import RuntimeState
 from ..testing import MemoryConsole, MemoryLedger, MemoryUpstream, canned_message, canned_stream, respond
 from ..watch import Watch
 from ..web.admission import Admission
-from ..web.messages import check_content, wants_json
-from ..web.site import Site, canonical
+from ..web.messages import wants_json
+from ..web.paths import asker, canonical, gemini_action, speaker
+from ..web.site import Site
 from .memory_request import MemoryRequest
 
 
@@ -36,6 +39,9 @@ class Probed(MemoryUpstream):
 
     @property
     def capabilities(self) -> Any:
+        return self.settings.capabilities
+
+    def capabilities_for(self, model: str) -> Any:
         return self.settings.capabilities
 
     def model_for(self, requested: str) -> str:
@@ -129,6 +135,13 @@ def error(request: MemoryRequest) -> tuple[int | None, str, str]:
     return request.status, found["type"], found["message"]
 
 
+def error_of_google(request: MemoryRequest) -> tuple[int | None, str]:
+    return request.status, json.loads(request.answer)["error"]["status"]
+
+
+CLAUDE = {"anthropic_version": "2023-06-01"}
+
+
 class PathTests(SynchronousTestCase):
     """Where requests go."""
 
@@ -143,6 +156,42 @@ class PathTests(SynchronousTestCase):
         self.assertEqual(canonical(b"/v1/health"), b"/health")
         self.assertEqual((canonical(b"/v1"), canonical(b"/"), canonical(b"//")), (b"/", b"/", b"/"))
         self.assertEqual((canonical(b"*"), canonical(b"/modelsx")), (b"*", b"/modelsx"))
+        self.assertEqual(canonical(b"/chat/completions"), b"/v1/chat/completions")
+        self.assertEqual(canonical(b"/v1/v1beta/models"), b"/v1beta/models")
+        self.assertEqual(canonical(b"/models/m:generateContent"), b"/v1/models/m:generateContent")
+
+    def test_speaker(self) -> None:
+        """The path tells the dialect of an error; where it does not, the fields do."""
+        for path, fields, name in (
+            (b"/v1/messages", {}, "anthropic"),
+            (b"/chat/completions", {}, "openai-chat"),
+            (b"/v1/embeddings", {}, "openai-chat"),
+            (b"/v1/responses/x", {}, "openai-responses"),
+            (b"/v1/models/m:generateContent", {}, "gemini"),
+            (b"/v1beta/x", {}, "gemini"),
+            (b"/v1/models", {b"authorization": b"Bearer x"}, "openai-chat"),
+            (b"/v1/models", {b"x-goog-api-key": b"x"}, "gemini"),
+            (b"/v1/models", {b"authorization": b"Bearer x", b"anthropic-version": b"1"}, "anthropic"),
+            (b"/nowhere", {}, "anthropic"),
+        ):
+            self.assertEqual(speaker(path, fields).name, name, (path, fields))
+        self.assertEqual(asker({b"x-api-key": b"k"}).name, "anthropic")
+        self.assertEqual(gemini_action(b"/v1beta/models/a%2Fb:countTokens"), b"countTokens")
+        self.assertIsNone(gemini_action(b"/v1/models/a/b"))
+
+    def test_websocket(self) -> None:
+        """An attempt at a WebSocket is a 426, after which Codex goes on with POST at once; a plain GET is a 405."""
+        request = self.house.ask(b"/v1/responses", upgrade="websocket", connection="Upgrade")
+        self.assertEqual((request.status, request.answer_header(b"allow")), (426, b"POST"))
+        self.assertEqual(self.house.ask(b"/v1/responses").status, 405)
+
+    def test_key_in_query(self) -> None:
+        """A key in the query is treated as one in a field: it goes on in no query."""
+        asked = {"contents": [{"role": "user", "parts": [{"text": "hi"}]}]}
+        request = self.house.ask(b"/v1beta/models/m:generateContent?key=secret&alt=json", asked, 8771)
+        self.assertEqual(request.status, 200)
+        (sent,) = self.house.runtime.upstreams["anthropic"].requests  # type: ignore[attr-defined]
+        self.assertNotIn(b"secret", sent.query + sent.path + sent.body)
 
     def test_whole_server(self) -> None:
         """``OPTIONS *`` is a path that there is not, and no failure of the router's."""
@@ -214,10 +263,40 @@ class CountTests(SynchronousTestCase):
         self.assertEqual((house.records, house.site.under_way), ([], 0))
 
     def test_not_counted(self) -> None:
-        """Where nobody counts the answer is an honest 501, never a zero."""
+        """Where nobody counts the answer is an estimate from the size, said to be one and never zero."""
         request = House().ask(b"/v1/messages/count_tokens", self.BODY, 8772)
-        self.assertEqual(error(request)[:2], (501, "not_supported"))
-        self.assertEqual(request.answer_header(b"x-should-retry"), b"false")
+        self.assertEqual(request.status, 200)
+        self.assertEqual(request.answer_header(b"x-mportrouter-decision"), b"estimated")
+        size = len(json.dumps(self.BODY))
+        self.assertEqual(json.loads(request.answer)["input_tokens"], int(size / 3.7) + 1)
+
+    def test_calibrated(self) -> None:
+        """What a model's provider counted so far makes the estimate for it better."""
+        house = House()
+        record = ExchangeRecord(provider="minimax", model="MiniMax-M3", size=10_000, usage=Usage(input=1000))
+        house.runtime.price(record)
+        request = house.ask(b"/v1/messages/count_tokens", self.BODY, 8772)
+        size = len(json.dumps(self.BODY))
+        self.assertEqual(json.loads(request.answer)["input_tokens"], size // 10 + 1)
+
+    def test_pictures(self) -> None:
+        """A picture is estimated as one, not as the text that it is sent as."""
+        source = {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo" + "A" * 500_000}
+        content = [{"type": "text", "text": "what is it?"}, {"type": "image", "source": source}]
+        body = {**self.BODY, "messages": [{"role": "user", "content": content}]}
+        found = json.loads(House().ask(b"/v1/messages/count_tokens", body, 8772).answer)["input_tokens"]
+        self.assertTrue(1000 < found < 3000, found)
+
+    def test_other_dialects(self) -> None:
+        """The counters of the other dialects are answered in their own shapes."""
+        house = House()
+        asked = {"model": "m", "input": "how many tokens are these?"}
+        answer = json.loads(house.ask(b"/v1/responses/input_tokens", asked, 8772).answer)
+        self.assertEqual(answer["object"], "response.input_tokens")
+        self.assertGreater(answer["input_tokens"], 0)
+        asked = {"contents": [{"role": "user", "parts": [{"text": "how many tokens are these?"}]}]}
+        answer = json.loads(house.ask(b"/v1beta/models/m:countTokens", asked, 8772).answer)
+        self.assertGreater(answer["totalTokens"], 0)
 
 
 class ModelTests(SynchronousTestCase):
@@ -228,12 +307,12 @@ class ModelTests(SynchronousTestCase):
 
     def test_sole(self) -> None:
         """Where Anthropic alone answers, its own list passes."""
-        self.assertEqual(self.house.ask(b"/v1/models?limit=5", port=8771).status, 200)
+        self.assertEqual(self.house.ask(b"/v1/models?limit=5", port=8771, **CLAUDE).status, 200)
         self.assertEqual(self.house.runtime.upstreams["anthropic"].requests[0].query, b"limit=5")  # type: ignore[attr-defined]
 
     def test_union(self) -> None:
         """Elsewhere the list is the union of the upstreams', in the Anthropic shape."""
-        found = json.loads(self.house.ask(b"/v1/models").answer)
+        found = json.loads(self.house.ask(b"/v1/models", **CLAUDE).answer)
         self.assertEqual([each["id"] for each in found["data"]], ["minimax-model", "anthropic-model"])
         self.assertEqual(
             (found["has_more"], found["first_id"], found["last_id"]), (False, "minimax-model", "anthropic-model")
@@ -241,16 +320,32 @@ class ModelTests(SynchronousTestCase):
 
     def test_pages(self) -> None:
         """``limit`` and ``after_id`` are kept to."""
-        first = json.loads(self.house.ask(b"/v1/models?limit=1").answer)
+        first = json.loads(self.house.ask(b"/v1/models?limit=1", **CLAUDE).answer)
         self.assertEqual((len(first["data"]), first["has_more"]), (1, True))
-        rest = json.loads(self.house.ask(b"/v1/models?limit=x&after_id=minimax-model").answer)
+        rest = json.loads(self.house.ask(b"/v1/models?limit=x&after_id=minimax-model", **CLAUDE).answer)
         self.assertEqual([each["id"] for each in rest["data"]], ["anthropic-model"])
         self.assertEqual(self.house.ask(b"/v1/models?limit=" + b"9" * 5000).status, 200)
 
     def test_one(self) -> None:
         """A single model is answered, an unknown one is a 404."""
-        self.assertEqual(json.loads(self.house.ask(b"/v1/models/minimax-model").answer)["type"], "model")
-        self.assertEqual(error(self.house.ask(b"/v1/models/nope"))[:2], (404, "not_found_error"))
+        self.assertEqual(json.loads(self.house.ask(b"/v1/models/minimax-model", **CLAUDE).answer)["type"], "model")
+        self.assertEqual(error(self.house.ask(b"/v1/models/nope", **CLAUDE))[:2], (404, "not_found_error"))
+
+    def test_openai(self) -> None:
+        """A client that says nothing of Anthropic or Google gets OpenAI's list."""
+        found = json.loads(self.house.ask(b"/v1/models", authorization="Bearer x").answer)
+        self.assertEqual(found["object"], "list")
+        self.assertEqual([each["object"] for each in found["data"]], ["model", "model"])
+        self.assertEqual(json.loads(self.house.ask(b"/models/minimax-model").answer)["owned_by"], "minimax")
+
+    def test_gemini(self) -> None:
+        """Google's client gets Google's list, on its own path and on the shared one."""
+        for path in (b"/v1beta/models", b"/v1/models?pageSize=5"):
+            found = json.loads(self.house.ask(path, x_goog_api_key="x").answer)
+            names = [each["name"] for each in found["models"]]
+            self.assertEqual(names, ["models/minimax-model", "models/anthropic-model"])
+        self.assertEqual(error_of_google(self.house.ask(b"/v1beta/models/nope")), (404, "NOT_FOUND"))
+
 
 
 class MessageTests(SynchronousTestCase):
@@ -269,12 +364,27 @@ class MessageTests(SynchronousTestCase):
             "Application/JSON",
             "application/vnd.x+json",
         ):
-            check_content({b"content-type": kind.encode()})
-        self.assertEqual(self.house.say().status, 200)
+            self.assertEqual(self.house.say(fields={"content_type": kind}).status, 200, kind)
 
     def test_coded_body(self) -> None:
-        """A compressed request body is refused clearly."""
-        self.assertEqual(error(self.house.say(fields={"content_encoding": "gzip"}))[0], 415)
+        """A compressed request body is unpacked, and goes on plain."""
+        body = json.dumps({"model": "claude-x", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]})
+        for coding, packed in (
+            ("gzip", gzip.compress(body.encode())),
+            ("zstd", zstandard.compress(body.encode())),
+        ):
+            house = House()
+            self.assertEqual(house.ask(b"/v1/messages", packed, 8771, content_encoding=coding).status, 200)
+            (sent,) = house.runtime.upstreams["anthropic"].requests  # type: ignore[attr-defined]
+            self.assertEqual(sent.body, body.encode())
+            self.assertNotIn(b"content-encoding", dict(sent.headers))
+
+    def test_coded_badly(self) -> None:
+        """An unknown coding, a damaged body and one that unpacks to too much are each refused for what they are."""
+        house = House(front=FrontSettings(body_bytes=1000))
+        bomb = gzip.compress(b"x" * 1_000_000)
+        for coding, body, status in (("br", b"x", 415), ("gzip", b"x", 400), ("gzip", bomb, 413)):
+            self.assertEqual(error(house.ask(b"/v1/messages", body, 8771, content_encoding=coding))[0], status)
 
     def test_bad_bodies(self) -> None:
         """What is no request is a 400 that says what is wrong."""

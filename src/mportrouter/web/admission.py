@@ -82,7 +82,7 @@ class Admission:
         wanted = token.value.encode("utf-8")
         carriers = []
         # Every one is compared, whatever the first comparison said: the time tells nothing.
-        for name in (b"x-mportrouter-token", b"x-api-key", b"authorization"):
+        for name in (b"x-mportrouter-token", b"x-api-key", b"x-goog-api-key", b"api-key", b"authorization"):
             value = headers.get(name, b"")
             if name == b"authorization":
                 scheme, _, credential = value.partition(b" ")
@@ -93,6 +93,6 @@ class Admission:
             raise RouterError(
                 Kind.UNAUTHENTICATED,
                 "this router wants its gateway token; "
-                "send it as x-mportrouter-token, x-api-key or Authorization: Bearer",
+                "send it as x-mportrouter-token, x-api-key, x-goog-api-key or Authorization: Bearer",
             )
         return frozenset(carriers)

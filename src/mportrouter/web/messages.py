@@ -13,8 +13,7 @@ from twisted.internet.defer import maybeDeferred
 from twisted.python.failure import Failure
 
 from ..commands import Command, CommandError, execute, parse, render, to_json
-from ..errors import Kind, RouterError
-from ..interfaces import Look
+from ..interfaces import IDialect, Look
 from ..ports import PortService
 from ..records import ExchangeRecord
 from ..relay import Exchange
@@ -29,9 +28,18 @@ if TYPE_CHECKING:
     from .site import Fields, Site
 
 #: User agents of programs rather than people: their commands are answered in JSON.
-PROGRAMS = (b"anthropic/", b"asyncanthropic/", b"curl/", b"wget/", b"python-", b"node", b"go-http-client", b"okhttp")
+PROGRAMS = (
+    b"anthropic/",
+    b"asyncanthropic/",
+    b"openai/",
+    b"asyncopenai/",
+    b"google-genai-sdk/",
+    b"curl/", b"wget/", b"python-", b"node", b"go-http-client", b"okhttp")
 
-_JSON_TYPES = (b"application/json", b"text/json")
+#: Fields in which clients name their conversation: Claude Code, Codex, opencode.
+_SESSIONS = (b"x-claude-code-session-id", b"session-id", b"x-session-id")
+#: What makes the size of a request say nothing about its tokens.
+_MEDIA = frozenset(["images", "documents"])
 
 
 @attrs.frozen
@@ -49,18 +57,21 @@ class Decision:
 
 
 class Messages:
-    """Answers ``POST /v1/messages``."""
+    """
+    Answers requests for a generation.
 
-    def __init__(self, site: Site) -> None:
+    :param dialect: the one that they and their answers are in.
+    """
+
+    def __init__(self, site: Site, dialect: IDialect) -> None:
         self._site = site
         self._house = site.house
-        self._dialect = site.dialect
+        self._dialect = dialect
 
     def answer(self, request: Request, port: PortService, fields: Fields) -> None:
         """:raises RouterError: for a request that the router itself refuses."""
-        check_content(fields)
-        house, body = self._house, request.body
-        look = self._dialect.look(body)
+        house, body = self._house, self._site.plain_body(request, fields)
+        look = self._dialect.look(body, request.path, request.query)
         if self._dialect.might_hold_command(body, look):
             command = parse(self._dialect.last_user_text(body) or "")
             if command is not None:
@@ -71,9 +82,11 @@ class Messages:
         if state.has_sessions:
             session = self._dialect.session(fields, body)
         else:
-            given = fields.get(b"x-claude-code-session-id")
-            if given is not None:
-                session = given.decode("ascii", "replace")[:128]
+            for name in _SESSIONS:
+                given = fields.get(name)
+                if given is not None:
+                    session = given.decode("ascii", "replace")[:128]
+                    break
         runtime = house.runtime
         mode = self._site.mode_of(port, session)
         over = self._over_budget(runtime)
@@ -108,16 +121,18 @@ class Messages:
             session=session,
             stream=look.stream,
             request_id=site.request_id(),
+            size=0 if look.needs & _MEDIA else look.size,
         )
         if plan.refusal is not None:
-            record.outcome, record.status, record.error = "error", plan.refusal.status, plan.refusal.message
+            status = self._dialect.error_status(plan.refusal)
+            record.outcome, record.status, record.error = "error", status, plan.refusal.message
             house.record(runtime, record)
             about = [
                 (b"x-mportrouter-mode", header_text(mode.name)),
                 (b"x-mportrouter-attempts", b"0"),
                 (b"x-mportrouter-decision", header_text(plan.decision)),
             ]
-            site.refuse(request, plan.refusal, record.request_id, about)
+            site.refuse(request, plan.refusal, record.request_id, about, self._dialect)
             return
         site.begin()
 
@@ -269,16 +284,3 @@ def wants_json(fields: Fields) -> bool:
     agent = fields.get(b"user-agent", b"").lower()
     return agent.startswith(PROGRAMS) or (agent.startswith(b"claude-cli/") and b"sdk-" in agent)
 
-
-def check_content(fields: Fields) -> None:
-    """:raises RouterError: where the body is said to be something other than plain JSON."""
-    kind = fields.get(b"content-type")
-    if kind is not None and not kind.startswith(b"application/json"):
-        base = kind.partition(b";")[0].strip().lower()
-        if base not in _JSON_TYPES and not base.endswith(b"+json"):
-            shown = base.decode("ascii", "replace")[:80]
-            raise RouterError(Kind.MEDIA_TYPE, f"the body is said to be {shown!r}; send content-type: application/json")
-    coding = fields.get(b"content-encoding")
-    if coding is not None and coding.strip().lower() not in (b"", b"identity"):
-        shown = coding.decode("ascii", "replace")[:80]
-        raise RouterError(Kind.MEDIA_TYPE, f"request bodies in content-encoding {shown!r} are not read; send it plain")

@@ -12,16 +12,18 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
+from urllib.parse import unquote_to_bytes
 
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from ..dialects.anthropic import AnthropicDialect
+from ..coding import Damaged, TooLarge, UnknownCoding, unpack
+from ..dialects.known import ANTHROPIC, CHAT, GEMINI, RESPONSES
 from ..errors import Kind, RouterError
 from ..fields import memo_of
-from ..interfaces import IConsole, ILedger
+from ..interfaces import IConsole, IDialect, ILedger
 from ..passage import Passage
 from ..ports import PortService
 from ..records import ExchangeRecord
@@ -32,10 +34,15 @@ from ..upstream import Upstream
 from ..watch import Watch
 from .admission import Admission
 from .http1 import Request
+from .paths import canonical, gemini_action, speaker
 
 Fields = Mapping[bytes, bytes]
 
 JSON = (b"content-type", b"application/json")
+_JSON_TYPES = (b"application/json", b"text/json")
+_READ = (b"GET", b"HEAD")
+
+Answer = Callable[[Request, PortService, Fields], None]
 
 
 class House(Protocol):
@@ -85,25 +92,35 @@ class Site:
     _log = Logger()
 
     def __init__(self, house: House) -> None:
+        from .counting import Counting
         from .messages import Messages
         from .models import Models
 
         self.house = house
-        self.dialect = AnthropicDialect()
         self.under_way = 0
         self._prefix = os.urandom(6).hex()
         self._serial = itertools.count(1)
-        self._messages = Messages(self)
         models = Models(self)
-        self._routes: dict[bytes, tuple[tuple[bytes, ...], Callable[[Request, PortService, Fields], None]]] = {
-            b"/v1/messages": ((b"POST",), self._messages.answer),
-            b"/v1/messages/count_tokens": ((b"POST",), self._count_tokens),
-            b"/v1/models": ((b"GET", b"HEAD"), models.listing),
-            b"/health": ((b"GET", b"HEAD"), self._health),
-            b"/status": ((b"GET", b"HEAD"), self._status),
-            b"/": ((b"GET", b"HEAD"), self._root),
+        post = (b"POST",)
+        self._routes: dict[bytes, tuple[tuple[bytes, ...], Answer]] = {
+            b"/v1/messages": (post, Messages(self, ANTHROPIC).answer),
+            b"/v1/chat/completions": (post, Messages(self, CHAT).answer),
+            b"/v1/responses": (post, Messages(self, RESPONSES).answer),
+            b"/v1/messages/count_tokens": (post, Counting(self, ANTHROPIC).answer),
+            b"/v1/responses/input_tokens": (post, Counting(self, RESPONSES).answer),
+            b"/v1/models": (_READ, models.listing),
+            b"/v1beta/models": (_READ, models.listing),
+            b"/health": (_READ, self._health),
+            b"/status": (_READ, self._status),
+            b"/": (_READ, self._root),
         }
-        self._model = ((b"GET", b"HEAD"), models.one)
+        generate = (post, Messages(self, GEMINI).answer)
+        self._actions: dict[bytes, tuple[tuple[bytes, ...], Answer]] = {
+            b"generateContent": generate,
+            b"streamGenerateContent": generate,
+            b"countTokens": (post, Counting(self, GEMINI).answer),
+        }
+        self._model = (_READ, models.one)
         self._known = dict(self._routes)
 
     # ------------------------------------------------------------------------------------------- the way in
@@ -120,13 +137,20 @@ class Site:
             fields = self._admit(request, port)
             found = self._known.get(request.path)
             if found is None:
+                request.path = canonical(request.path)
                 found = self._find(request.path)
             methods, answer = found
             if request.method not in methods and methods:
                 allowed = b", ".join(methods)
                 used, wanted = request.method.decode("ascii", "replace"), allowed.decode("ascii")
                 words = f"{used} is not for this path; use {wanted}"
-                self.refuse(request, RouterError(Kind.METHOD, words), about=[(b"allow", allowed)])
+                error = RouterError(Kind.METHOD, words)
+                about = [(b"allow", allowed)]
+                if b"upgrade" in fields:
+                    # A client that tried a WebSocket goes on with POST at once; after a 405 it tries six times more.
+                    error = RouterError(Kind.METHOD, f"there is no WebSocket here; use {wanted}", status=426)
+                    about.append((b"upgrade", b"HTTP/1.1"))
+                self.refuse(request, error, about=about)
                 return
             answer(request, port, fields)
         except RouterError as error:
@@ -143,6 +167,9 @@ class Site:
         admission = house.admission
         memo = memo_of(request.headers)
         token = port.settings.token or house.runtime.settings.token
+        if request.query and b"key=" in request.query:
+            take_key(request)
+            memo = None
         if memo is not None and token is None:
             fields: dict[bytes, bytes] | None = memo.get(admission)
             if fields is None:
@@ -157,22 +184,54 @@ class Site:
             request.headers = [field for field in request.headers if field[0] not in carriers]
         return fields
 
-    def _find(self, path: bytes) -> tuple[tuple[bytes, ...], Callable[[Request, PortService, Fields], None]]:
-        """What a path asks for that is not spelt as usual, or is not known at all."""
-        path = canonical(path)
+    def _find(self, path: bytes) -> tuple[tuple[bytes, ...], Answer]:
+        """What a path asks for that is no fixed one, or is not known at all."""
         found = self._routes.get(path)
         if found is not None:
             return found
-        if path.startswith(b"/v1/models/") and path.count(b"/") == 3:
+        action = gemini_action(path)
+        if action is not None and action in self._actions:
+            return self._actions[action]
+        if path.startswith((b"/v1/models/", b"/v1beta/models/")) and path.count(b"/") == 3 and action is None:
             return self._model
-        if path.startswith(b"/v1/"):
+        if path.startswith((b"/v1/", b"/v1beta/")):
             return ((), self._pass_on)
         shown = path.decode("ascii", "replace")[:200]
         raise RouterError(
             Kind.NOT_FOUND,
-            f"there is nothing at {shown}; this router serves /v1/messages, /v1/messages/count_tokens, /v1/models, "
-            "/health and /status",
+            f"there is nothing at {shown}; this router serves /v1/messages, /v1/chat/completions, /v1/responses, "
+            "/v1beta/models/{model}:generateContent, /v1/models, /health and /status",
         )
+
+    def plain_body(self, request: Request, fields: Fields) -> bytes:
+        """
+        The body of a request, without the content coding it came in; its fields then tell of none.
+
+        :raises RouterError: where the body is said to be something other than JSON, or cannot be unpacked.
+        """
+        kind = fields.get(b"content-type")
+        if kind is not None and not kind.startswith(b"application/json"):
+            base = kind.partition(b";")[0].strip().lower()
+            if base not in _JSON_TYPES and not base.endswith(b"+json"):
+                shown = base.decode("ascii", "replace")[:80]
+                words = f"the body is said to be {shown!r}; send content-type: application/json"
+                raise RouterError(Kind.MEDIA_TYPE, words)
+        coding = fields.get(b"content-encoding")
+        if coding is None or (coding := coding.strip().lower()) in (b"", b"identity"):
+            return request.body
+        limit = self.house.runtime.settings.front.body_bytes
+        try:
+            request.body = unpack(request.body, coding, limit)
+        except UnknownCoding:
+            shown = coding.decode("ascii", "replace")[:80]
+            words = f"request bodies in content-encoding {shown!r} are not read; send gzip, zstd or none"
+            raise RouterError(Kind.MEDIA_TYPE, words) from None
+        except TooLarge:
+            raise RouterError(Kind.TOO_LARGE, f"the body unpacks to more than {limit} bytes") from None
+        except Damaged as error:
+            raise RouterError(Kind.BAD_REQUEST, f"the body cannot be unpacked: {error}") from None
+        request.headers = [field for field in request.headers if field[0] != b"content-encoding"]
+        return request.body
 
     # ------------------------------------------------------------------------------------------- the way out
 
@@ -186,19 +245,25 @@ class Site:
         error: RouterError,
         request_id: str | None = None,
         about: Sequence[tuple[bytes, bytes]] = (),
+        dialect: IDialect | None = None,
     ) -> None:
         """
         Answer with an error of the router's own.
 
         :param about: header fields that tell how it came about.
+        :param dialect: the client's; ``None``: as path and fields tell.
         """
         id = request_id or self.request_id()
-        request.respond(error.status, [*about, *error.headers(id)], self.dialect.error_body(error, id))
+        if dialect is None:
+            dialect = speaker(request.path, dict(request.headers))
+        status = dialect.error_status(error)
+        request.respond(status, [*about, *error.headers(id)], dialect.error_body(error, id))
 
     def refusal(self, error: RouterError, request: Request | None) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
         """The answer to what is not even a request (:class:`mportrouter.web.http1.HTTPServerFactory` asks for it)."""
         id = self.request_id()
-        return error.status, error.headers(id), self.dialect.error_body(error, id)
+        dialect = ANTHROPIC if request is None else speaker(request.path, dict(request.headers))
+        return dialect.error_status(error), error.headers(id), dialect.error_body(error, id)
 
     def respond_json(self, request: Request, status: int, value: object) -> None:
         """Answer with a JSON value, spelt for people."""
@@ -263,48 +328,28 @@ class Site:
             self.house.clock, request, upstream, path, body, mode, self.refuse, lambda status: self.ended()
         ).start()
 
-    def _count_tokens(self, request: Request, port: PortService, fields: Fields) -> None:
-        runtime = self.house.runtime
-        look = self.dialect.look(request.body)
-        mode = self.mode_of(port, self.dialect.session(fields, request.body) if self.house.state.has_sessions else "")
-        for id in mode.upstreams:
-            upstream = runtime.upstreams[id]
-            if upstream.enabled and upstream.capabilities.count_tokens:
-                from ..routing.policy import Attempt
-
-                target = runtime.target(Attempt(id, upstream.model_for(look.model), ""))
-                prepared = self.dialect.prepare(request.body, look, target)
-                self.pass_on(request, upstream, b"/v1/messages/count_tokens", prepared.body, mode.name)
-                return
-        raise RouterError(
-            Kind.NOT_SUPPORTED,
-            f"no upstream of mode {mode.name} counts tokens; estimate on your side, or use a mode with Anthropic in it",
-        )
-
     def _pass_on(self, request: Request, port: PortService, fields: Fields) -> None:
-        """Another path of the Anthropic API: for Anthropic, where the mode has it."""
-        path = canonical(request.path)
+        """Another path of an API: for the first upstream of the mode that speaks it, untouched."""
+        path = request.path
+        dialect = speaker(path, fields)
         mode = self.mode_of(port)
+        wanted = {dialect.name} if dialect in (ANTHROPIC, GEMINI) else {CHAT.name, RESPONSES.name}
         for id in mode.upstreams:
             upstream = self.house.runtime.upstreams[id]
-            if upstream.enabled and upstream.provider_name == "anthropic":
+            if upstream.enabled and upstream.settings.dialect in wanted and upstream.capabilities.other_paths:
                 self.pass_on(request, upstream, path, request.body, mode.name)
                 return
         shown = path.decode("ascii", "replace")[:200]
         raise RouterError(Kind.NOT_FOUND, f"mode {mode.name} has no upstream that serves {shown}")
 
 
-def canonical(path: bytes) -> bytes:
-    """
-    The path as the API has it: ``/v1`` once in front, no slash behind.
-
-    Clients set base URLs with and without ``/v1`` and add their own: ``/messages`` and ``/v1/v1/messages`` both come.
-    """
-    path = path.rstrip(b"/") or b"/"
-    while path.startswith(b"/v1/v1/"):
-        path = path[3:]
-    if path.startswith((b"/messages/", b"/models/")) or path in (b"/messages", b"/models"):
-        path = b"/v1" + path
-    if path in (b"/v1/health", b"/v1/status"):
-        path = path[3:]
-    return b"/" if path == b"/v1" else path
+def take_key(request: Request) -> None:
+    """Make a header field of a key that came in the query: it is treated as one then, and goes into no other place."""
+    kept = []
+    for pair in request.query.split(b"&"):
+        name, _, value = pair.partition(b"=")
+        if name == b"key":
+            request.headers = [*request.headers, (b"x-goog-api-key", unquote_to_bytes(value))]
+        else:
+            kept.append(pair)
+    request.query = b"&".join(kept)

@@ -1,0 +1,49 @@
+"""Which stand-ins there are, what each speaks, and which one stands in for a provider of the catalogue."""
+
+from __future__ import annotations
+
+from .demo_chat import ChatVoice
+from .demo_gemini import GeminiVoice
+from .demo_messages import MessagesVoice
+from .demo_responses import ResponsesVoice
+from .demo_script import MODELS
+from .demo_voice import Voice
+
+#: Share of the configured pace, and the wait before the head in events, of each stand-in.
+PACES = {"anthropic": (1.0, 6), "minimax": (0.5, 4), "openai": (1.0, 5), "gemini": (0.8, 5), "local": (0.5, 2)}
+#: Path at a stand-in's port to which the base URL of an upstream leads, by its dialect.
+_PLACES = {("minimax", "anthropic"): "/anthropic", ("codex", "openai-responses"): "/backend-api/codex"}
+#: The stand-in of a provider that has none of its own.
+_OTHERS = {"anthropic": "minimax", "openai-chat": "local", "openai-responses": "openai", "gemini": "gemini"}
+
+
+def place(provider: str, dialect: str) -> tuple[str, str]:
+    """
+    The stand-in for an upstream of a provider: its own, or one that speaks its dialect.
+
+    :returns: the stand-in, and the path at its port that the base URL ends in.
+    """
+    stand_in = "openai" if provider == "codex" else provider if provider in PACES else _OTHERS[dialect]
+    return stand_in, _PLACES.get((provider if provider == "codex" else stand_in, dialect), "")
+
+
+def voices(provider: str) -> dict[str, Voice]:
+    """What a stand-in speaks, by the beginning of the path; the longer ones first."""
+    if provider == "gemini":
+        return {"/v1beta/": GeminiVoice("Gemini", ("gemini-3-pro", "gemini-3-flash", "gemini-2.5-flash"))}
+    if provider == "openai":
+        gpt = ("gpt-6", "gpt-6-mini", "gpt-5")
+        return {
+            "/backend-api/codex/": ResponsesVoice("Codex", "codex", backend=True),
+            "/v1/responses": ResponsesVoice("OpenAI"),
+            "/v1/": ChatVoice("OpenAI", gpt),
+        }
+    if provider == "minimax":
+        models = tuple(id for id, _, _ in MODELS["minimax"])
+        return {
+            "/anthropic/": MessagesVoice("minimax"),
+            "/v1/": ChatVoice("MiniMax", models, strict=False, reasoning="reasoning_content"),
+        }
+    if provider == "local":
+        return {"/": ChatVoice("a local server", ("llama-4", "qwen-3"), strict=False, reasoning="reasoning")}
+    return {"/": MessagesVoice(provider)}
