@@ -127,12 +127,11 @@ class Calls:
         for call in self._order:
             if call.closed:
                 continue
+            self._open(call, out)
             call.closed = True
             if not call.opened:
-                if not call.name:
-                    good = good and not call.begun
-                    continue
-                self._open(call, out)
+                good = good and not call.begun
+                continue
             if call.unwrap:
                 text = _input(call)
                 if text:

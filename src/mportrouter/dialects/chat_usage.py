@@ -43,6 +43,9 @@ class Counts(msgspec.Struct, gc=False):
     reasoning_tokens: Number = None
 
 
+_NUMBERS = tuple(name for name in Counts.__struct_fields__ if not name.endswith("_details"))
+
+
 def read(counts: Counts) -> Usage | None:
     """The neutral numbers, ``None`` for an object that names none."""
     if counts.prompt_tokens is None and counts.completion_tokens is None:
@@ -70,8 +73,10 @@ def leniently(value: Any) -> Counts | None:
     """The same from an object some of whose members are of odd types: those count as absent."""
     if not isinstance(value, dict):
         return None
-    plain = {name: number for name, number in value.items() if _is_number(number)}
-    counts = msgspec.convert({name: plain[name] for name in Counts.__struct_fields__ if name in plain}, Counts)
+    counts = Counts()
+    for name in _NUMBERS:
+        if _is_number(value.get(name)):
+            setattr(counts, name, value[name])
     for name, kind in (("prompt_tokens_details", PromptDetails), ("completion_tokens_details", CompletionDetails)):
         inner = value.get(name)
         if isinstance(inner, dict):
