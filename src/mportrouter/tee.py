@@ -90,7 +90,7 @@ class Tee:
         after the first content.
     """
 
-    __slots__ = ("_events", "_frame", "_framed", "_framer", "_interesting", "_raw", "_received", "_seen")
+    __slots__ = ("_events", "_frame", "_framed", "_framer", "_interesting", "_plain", "_raw", "_received", "_seen")
 
     #: Whether the bytes passed on are others than the upstream's.
     rewrites = False
@@ -101,6 +101,7 @@ class Tee:
         self._framer = sse.Framer()
         self._framed = False  # at least one event came
         self._frame = 0  # bytes around the text of a delta
+        self._plain = True  # no CR has come
         self._raw: list[bytes] = []  # the first pieces while no event came: they may be a JSON text
         self._received = 0
         self._seen = _Seen()
@@ -115,20 +116,20 @@ class Tee:
 
     def feed(self, data: bytes) -> bytes:
         """See :meth:`mportrouter.interfaces.IAnswerReader.feed`."""
-        seen, framer = self._seen, self._framer
+        seen = self._seen
         if seen.state is ERROR or seen.complete or seen.error is not None:
             return data
-        if not self._framed and self._received < _RAW_LIMIT:
-            self._raw.append(data)
-        self._received += len(data)
+        if self._plain and b"\r" in data:
+            self._plain = False
         try:
-            framer.feed(data)
-            while (event := framer.next()) is not None:
-                self._look_at(event)
+            if seen.state is HOLD:
+                self._gate(data)
+            elif self._plain:
+                self._pass(data)
+            else:
+                self._read(data)
         except sse.EventTooLarge as error:
             seen.fail(_garbage(str(error)))
-        if seen.state is HOLD and self._received > HOLD_LIMIT:
-            seen.fail(_garbage(f"{self._received} bytes without content"))
         return data
 
     def finish(self) -> tuple[bytes, Ending]:
@@ -144,7 +145,51 @@ class Tee:
             seen.fail(Verdict(Kind.CUT, "the stream ended before any content", retry_same=True, status=200))
         return b"", seen.ending()
 
+    def _gate(self, data: bytes) -> None:
+        """Before the first content."""
+        if not self._framed and self._received < _RAW_LIMIT:
+            self._raw.append(data)
+        self._received += len(data)
+        self._read(data)
+        seen = self._seen
+        if seen.state is HOLD and self._received > HOLD_LIMIT:
+            seen.fail(_garbage(f"{self._received} bytes without content"))
+
+    def _read(self, data: bytes) -> None:
+        framer = self._framer
+        framer.feed(data)
+        while (event := framer.next()) is not None:
+            self._look_at(event)
+
+    def _pass(self, data: bytes) -> None:
+        """After the first content, where lines end in LF: nearly every event is a line or two, and of no interest."""
+        begun = self._framer.rest()
+        if begun:
+            if begun[-1] == 10 and data[:1] == b"\n":
+                end = 1
+            else:
+                end = data.find(b"\n\n") + 2
+                if end == 1:
+                    end = len(data)
+            self._read(data[:end])
+            data = data[end:]
+        head, blank, tail = data.rpartition(b"\n\n")
+        if blank:
+            interesting, seen, frame = self._interesting, self._seen, self._frame
+            for block in head.split(b"\n\n"):
+                start = 6 if block[:6] == b"data: " else block.find(b"\ndata: ") + 7
+                end = len(block)
+                if (start == 6 and block[:6] != b"data: ") or block.find(b"\n", start) >= 0:
+                    self._read(block + b"\n\n")
+                elif interesting(block[start:]):
+                    seen.take(self._events.feed(block + b"\n\n"))
+                elif end - start > frame:
+                    seen.payload += end - start - frame
+        if tail:
+            self._framer.feed(tail)
+
     def _look_at(self, event: sse.Event) -> None:
+        """One whole event."""
         seen, data = self._seen, event.data
         if not self._framed:
             self._framed = True
@@ -154,7 +199,7 @@ class Tee:
             return
         before = seen.payload
         seen.take(self._events.feed(_framed(event)))
-        if seen.payload > before:
+        if before < seen.payload:
             self._frame = len(data) - (seen.payload - before)
 
 
@@ -171,7 +216,7 @@ class WholeTee:
     known not to be an error.
     """
 
-    __slots__ = ("_ended", "_events", "_seen", "_size", "state")
+    __slots__ = ("_events", "_seen", "_size", "state")
 
     rewrites = False
 
@@ -205,7 +250,7 @@ class WholeTee:
         self._take(self._events.finish())
         if seen.state is not ERROR and not seen.complete:
             seen.state = HOLD
-            seen.fail(_garbage("the answer is no whole JSON text"))
+            seen.fail(seen.error or _garbage("the answer is no whole JSON text"))
         self.state = seen.state
         return b"", seen.ending()
 

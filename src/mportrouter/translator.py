@@ -49,8 +49,8 @@ class TemplateReader(Protocol):
 
         :param event: the bytes of the whole event that was fed last, its blank line included. It gave a ``Delta`` of
             a text or of reasoning, and nothing else.
-        :returns: with the quotes of the text; ``None`` where an event that differs in the text alone could give anything
-            but the ``Delta`` of that text, or where the reader has to see it.
+        :returns: with the quotes of the text; ``None`` where an event that differs in the text alone could give
+            anything but the ``Delta`` of that text, or where the reader has to see it.
         """
 
     def passed(self, text: str) -> None:
@@ -64,8 +64,8 @@ class TemplateWriter(Protocol):
         """
         What :meth:`IEventWriter.write` puts before and after the text of a ``Delta`` of the part that is open now.
 
-        :returns: with the quotes of the text, which is written as JSON in ASCII; ``None`` where that is not the same each
-            time, or where the writer has to see the text.
+        :returns: with the quotes of the text, which is written as JSON in ASCII; ``None`` where that is not the same
+            each time, or where the writer has to see the text.
         """
 
     def passed(self, text: str) -> None:

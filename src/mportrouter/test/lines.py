@@ -139,6 +139,8 @@ def every_cut(data: bytes, seeds: Sequence[int] = range(6)) -> Iterator[list[byt
     """Whole, byte by byte, event by event, and at random places."""
     yield [data]
     yield [data[i : i + 1] for i in range(len(data))]
-    yield [piece + b"\n\n" for piece in data.split(b"\n\n")[:-1]]
+    blank = b"\r\n\r\n" if b"\r\n\r\n" in data else b"\n\n"
+    *whole, rest = data.split(blank)
+    yield [*(piece + blank for piece in whole), rest]
     for seed in seeds:
         yield cuts(data, seed, 2 + seed * 5)
