@@ -13,7 +13,6 @@ from ..pricing import PriceBook
 from ..routing.table import ModelMap, glob
 from ..settings import Capabilities
 
-
 #: Columns that only a translated request asks.
 TRANSLATION = {
     field.name

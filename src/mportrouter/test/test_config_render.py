@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-from .. import config, config_schema
+from .. import catalog, config, config_schema
 from ..settings import Settings
 from .test_config import KEYS, load
 
@@ -76,9 +76,33 @@ class RenderTests(SynchronousTestCase):
             for key in readers:
                 self.assertIn(f"\n  {key}: ", shown)
 
+    def test_models(self) -> None:
+        """Under ``models`` stands what some models have otherwise, and nothing else."""
+        text = "upstreams: {g: {provider: gemini, capabilities: {models: {'gemini-2.5-pro': {max_output: 5}}}}}"
+        shown = config.render(load(text))
+        start = shown.index("      models:\n        gemini-2.5-pro:\n", shown.index("\n  g:\n"))
+        rows = shown[start:].split("\n        ")[1:]
+        self.assertIn("  max_output: 5  # from m.yaml:1", rows)
+        self.assertIn("  reasoning_kind: budget", rows[: rows.index('"gemini-3.8-flash*":')])
+        self.assertNotIn("  context: 1048576", rows[: rows.index('"gemini-3.8-flash*":')])
+
     def test_loads_again(self) -> None:
         """What is printed is a configuration of the same meaning, but for the secrets."""
-        for settings in (load(self.TEXT), load(all_ports=True), load("health: {every: off}")):
+        providers = ", ".join(
+            f"'{name}-{dialect}': {{provider: {name}, dialect: {dialect}, models: {{a: b}}}}"
+            for name, row in catalog.load().items()
+            if name != "custom"
+            for dialect in row.dialects
+        )
+        models = "models: {'gemini-2*': {images: refused}}"
+        columns = f"upstreams: {{g: {{provider: gemini, capabilities: {{max_output: 7, {models}}}}}}}"
+        for settings in (
+            load(self.TEXT),
+            load(all_ports=True),
+            load("health: {every: off}"),
+            load(f"upstreams: {{{providers}}}"),
+            load(columns),
+        ):
             shown = config.render(settings)
             again = load(shown.replace('"****"', "https://x.example.com"))
             self.assertEqual(_public(again), _public(settings))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
+import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-from ..settings import Secret
+from .. import catalog, config
+from ..settings import Capabilities, Secret
 from .test_config import KEYS, load, mistakes
 
 PINS = "[sha256/kIdp6NNEd8wsugYyyIYFsi1ylMCED3hZbSR8ZFsa/A4=, sha256/mEflZT5enoR1FuXLgYYGqnVEoZvmf9c2bVBpiOjYQ0c=]"
@@ -147,6 +150,226 @@ class UpstreamTests(SynchronousTestCase):
             (only,) = mistakes(f"upstreams: {{minimax: {{pins: {pins}}}}}")
             self.assertIn("two different pins", only)
         self.assertEqual(mistakes(f"upstreams: {{minimax: {{pins: {{mode: off, sha256: [{one}]}}}}}}"), [])
+
+
+class DialectTests(SynchronousTestCase):
+    """What an upstream is spoken to in."""
+
+    def test_rows(self) -> None:
+        """Of a provider with several dialects the named one's row holds, else the first."""
+        text = (
+            "upstreams:\n"
+            "  a: {provider: deepseek}\n"
+            "  b: {provider: deepseek, dialect: openai-chat}\n"
+            "  c: {provider: openai, dialect: openai-responses}\n"
+            "  d: {provider: gemini}\n"
+            "  groq: {}\n"
+        )
+        upstreams = load(text).upstreams
+        told = {id: (upstreams[id].dialect, upstreams[id].base_url, upstreams[id].auth_style) for id in "abcd"}
+        self.assertEqual(
+            told,
+            {
+                "a": ("anthropic", "https://api.deepseek.com/anthropic", "bearer"),
+                "b": ("openai-chat", "https://api.deepseek.com", "bearer"),
+                "c": ("openai-responses", "https://api.openai.com", "bearer"),
+                "d": ("gemini", "https://generativelanguage.googleapis.com", "x-goog-api-key"),
+            },
+        )
+        self.assertIn("type", upstreams["a"].capabilities.strip_tool_fields)
+        self.assertEqual(upstreams["b"].capabilities.strip_tool_fields, ())
+        self.assertEqual(upstreams["groq"].key_variable, "GROQ_API_KEY")
+
+    def test_not_spoken(self) -> None:
+        """A dialect that the provider does not speak is a mistake that says what it speaks; so is one that is none."""
+        (only,) = mistakes("upstreams:\n  x:\n    provider: gemini\n    dialect: openai-chat\n")
+        self.assertTrue(only.startswith("m.yaml:4: upstreams.x.dialect: gemini does not speak 'openai-chat'"), only)
+        self.assertIn("it speaks gemini", only)
+        (only,) = mistakes("upstreams: {x: {provider: openai, dialect: openai-chatt}}")
+        self.assertIn("did you mean 'openai-chat'?", only)
+
+    def test_custom(self) -> None:
+        """A custom provider takes any, each with the usual way of sending a key."""
+        for dialect, style in (
+            ("anthropic", "x-api-key"),
+            ("openai-chat", "bearer"),
+            ("openai-responses", "bearer"),
+            ("gemini", "x-goog-api-key"),
+        ):
+            text = f"upstreams: {{x: {{provider: custom, base_url: http://127.0.0.1:9, dialect: {dialect}}}}}"
+            upstream = load(text).upstreams["x"]
+            self.assertEqual((upstream.dialect, upstream.auth_style), (dialect, style))
+            self.assertEqual(upstream.capabilities.thinking_signature, "x")
+
+    def test_versions(self) -> None:
+        """A version at the end of a base URL stays, but for the /v1 that the dialect's own paths begin with."""
+        for dialect, base, kept in (
+            ("openai-chat", "http://127.0.0.1:9/api/v1", "http://127.0.0.1:9/api"),
+            ("openai-chat", "http://127.0.0.1:9/api/paas/v4/", "http://127.0.0.1:9/api/paas/v4"),
+            ("gemini", "http://127.0.0.1:9/v1", "http://127.0.0.1:9/v1"),
+            ("gemini", "http://127.0.0.1:9/v1beta", "http://127.0.0.1:9/v1beta"),
+        ):
+            text = f"upstreams: {{x: {{provider: custom, base_url: '{base}', dialect: {dialect}}}}}"
+            self.assertEqual(load(text).upstreams["x"].base_url, kept)
+
+    def test_base_variable_of_another_dialect(self) -> None:
+        """A base URL from a variable is for each dialect of the provider, whichever it was written for."""
+        text = "upstreams: {chat: {provider: minimax, dialect: openai-chat}}"
+        for base in ("https://mm.example.com", "https://mm.example.com/anthropic", "https://mm.example.com/v1"):
+            upstreams = load(text, {**KEYS, "MINIMAX_API_BASE": base}).upstreams
+            self.assertEqual(upstreams["chat"].base_url, "https://mm.example.com")
+            self.assertEqual(upstreams["minimax"].base_url, "https://mm.example.com/anthropic")
+
+    def test_local_servers(self) -> None:
+        """A server on the own machine needs no key, and takes one that is said."""
+        text = "ports: {9001: home}\nmodes: {home: {strategy: only, upstreams: [ollama]}}\nupstreams:\n"
+        self.assertEqual(mistakes(text + "  ollama: {}", {}), [])
+        settings = load(text + "  ollama: {api_key: sk-own}", {})
+        self.assertEqual(settings.upstreams["ollama"].auth_style, "bearer")
+        (only,) = mistakes(text + "  ollama: {api_key: sk-own, auth_style: none}", {})
+        self.assertIn("sends no key; take one out", only)
+        (only,) = mistakes(text + "  ollama: {base_url: 'http://10.0.0.5:11434'}", {})
+        self.assertIn("loopback", only)
+
+
+class ModelColumnTests(SynchronousTestCase):
+    """``capabilities: {models: …}``."""
+
+    def columns(self, text: str, id: str = "x") -> dict[str, Capabilities]:
+        return dict(load(text).upstreams[id].model_capabilities)
+
+    def test_patterns(self) -> None:
+        """Own patterns stand first and start from what the catalogue says of such models."""
+        text = (
+            "upstreams:\n"
+            "  x:\n"
+            "    provider: gemini\n"
+            "    capabilities:\n"
+            "      models:\n"
+            '        "gemini-2.5-pro": {max_output: 1000}\n'
+            '        "gemini-2.5*": {images: refused}\n'
+        )
+        columns = self.columns(text)
+        self.assertEqual(list(columns)[:2], ["gemini-2.5-pro", "gemini-2.5*"])
+        self.assertEqual(list(columns).count("gemini-2.5*"), 1)
+        pro = columns["gemini-2.5-pro"]
+        self.assertEqual((pro.max_output, pro.reasoning_budget, pro.images), (1000, (128, 32768), "honoured"))
+        self.assertEqual(columns["gemini-2.5*"].images, "refused")
+        self.assertEqual(columns["gemini-2.5*"].thought_signature, "optional")
+        self.assertEqual(columns["gemini-2*"].schema_profile, "gemini_schema")
+
+    def test_all_models(self) -> None:
+        """What is said of the upstream holds for its models too, but for those that have it said otherwise."""
+        text = (
+            "upstreams: {x: {provider: gemini, capabilities: {thought_signature: none, max_output: 9, "
+            "models: {'gemini-3*': {max_output: 10}}}}}"
+        )
+        columns = self.columns(text)
+        self.assertEqual({each.thought_signature for each in columns.values()}, {"none"})
+        self.assertEqual(columns["gemini-3*"].max_output, 10)
+        self.assertEqual(columns["gemini-2*"].max_output, 9)
+
+    def test_shipped(self) -> None:
+        """Without a word of the configuration's the catalogue's patterns hold."""
+        columns = self.columns("", "anthropic")
+        self.assertEqual(columns["claude-*-4-5*"].reasoning_kind, "budget")
+
+    def test_every_column(self) -> None:
+        """Every column can be set, for all models or some, to what the catalogue's rows have and to its default."""
+        for field in attrs.fields(Capabilities):
+            values = {field.default}
+            for row in catalog.load().values():
+                values |= {getattr(spoken.capabilities, field.name) for spoken in row.dialects.values()}
+            for value in values:
+                shown = json.dumps("off" if value is None else value)
+                columns = f"{{{field.name}: {shown}}}"
+                for capabilities in (columns, f"{{models: {{m: {columns}}}}}"):
+                    text = "upstreams: {x: {provider: custom, base_url: http://127.0.0.1:9, capabilities: %s}}"
+                    text %= capabilities
+                    upstream = load(text).upstreams["x"]
+                    (*_, (_, told)) = (("", upstream.capabilities), *upstream.model_capabilities)
+                    self.assertEqual(getattr(told, field.name), value)
+
+    def test_mistakes(self) -> None:
+        """A column that is none, a value that it does not take: with the line, and the nearest name."""
+        for columns, words in (
+            ("{max_outptu: 5}", "did you mean 'max_output'?"),
+            ("{reasoning_kind: efort}", "did you mean 'effort'?"),
+            ("{sampling_refused: [temprature]}", "did you mean 'temperature'?"),
+            ("{reasoning_budget: [5]}", "the smallest and the largest"),
+            ("{reasoning_budget: [5, 4]}", "the smallest and the largest"),
+            ("{tool_id_pattern: '['}", "expected a regular expression"),
+            ("{temperature_max: hot}", "expected a number"),
+            ("{generate_path: responses}", "begins with /"),
+            ("{max_output: 0}", "from 1 on"),
+        ):
+            text = "upstreams:\n  minimax:\n    capabilities:\n      models:\n        'a*':\n          "
+            (only,) = mistakes(text + columns)
+            self.assertTrue(only.startswith("m.yaml:6: upstreams.minimax.capabilities.models.a*."), only)
+            self.assertIn(words, only)
+            (only,) = mistakes(f"upstreams:\n  minimax:\n    capabilities: {columns}")
+            self.assertTrue(only.startswith("m.yaml:3: upstreams.minimax.capabilities."), only)
+        for models in ("[a]", "{a: b}", "{a: [b]}"):
+            (only,) = mistakes(f"upstreams: {{minimax: {{capabilities: {{models: {models}}}}}}}")
+            self.assertIn("expected a mapping", only)
+
+
+class CodexTests(SynchronousTestCase):
+    """The login of a ChatGPT plan."""
+
+    TEXT = (
+        "ports: {9001: plan}\n"
+        "modes: {plan: {strategy: only, upstreams: [chatgpt]}}\n"
+        "upstreams:\n"
+        "  chatgpt: {provider: codex%s}\n"
+    )
+
+    def test_off_unless_configured(self) -> None:
+        """No mode and no upstream of the router's own asks with it."""
+        self.assertEqual({upstream.auth for upstream in load(all_ports=True).upstreams.values()}, {"key"})
+
+    def test_defaults(self) -> None:
+        """Naming the provider is enough; no key is missed, and a warning tells what it is."""
+        settings = load(self.TEXT % "", {})
+        upstream = settings.upstreams["chatgpt"]
+        self.assertEqual((upstream.auth, upstream.dialect), ("codex", "openai-responses"))
+        self.assertEqual(upstream.auth_file, "~/.codex/auth.json")
+        self.assertEqual(upstream.token_url, "https://auth.openai.com/oauth/token")
+        self.assertTrue(any("ChatGPT plan" in told for told in config.warnings(settings)))
+        self.assertFalse(any("ChatGPT plan" in told for told in config.warnings(load())))
+
+    def test_file(self) -> None:
+        """The file is where Codex's own variable says, unless the configuration says."""
+        home = {"CODEX_HOME": "/srv/codex/"}
+        settings = load(self.TEXT % "", home)
+        self.assertEqual(settings.upstreams["chatgpt"].auth_file, "/srv/codex/auth.json")
+        self.assertEqual(settings.origins["upstreams.chatgpt.auth_file"], "environment CODEX_HOME")
+        settings = load(self.TEXT % ", auth_file: /tmp/a.json", home)
+        self.assertEqual(settings.upstreams["chatgpt"].auth_file, "/tmp/a.json")
+
+    def test_mistakes(self) -> None:
+        """The login goes to its vendor only, is nobody's but its user's, and is nothing for other ways of asking."""
+        for more, words in (
+            (", base_url: https://gate.example.com/codex", "goes to chatgpt.com"),
+            (", base_url: https://chatgpt.com.example.com", "goes to chatgpt.com"),
+            (", token_url: https://auth.example.com/token", "goes to openai.com"),
+            (", api_key: sk-x", "take one out"),
+            (", token_url: off", "needs auth_file and token_url"),
+            (", auth: key, api_key: x, auth_file: /x, token_url: off", "only upstreams with 'auth: codex'"),
+        ):
+            (only,) = mistakes(self.TEXT % more, {})
+            self.assertIn(words, only)
+            self.assertIn("m.yaml:4", only)
+        (only,) = mistakes("token: t\n" + self.TEXT % "", {}, host="0.0.0.0")
+        self.assertIn("loopback only", only)
+        told = mistakes("upstreams: {x: {provider: openai, auth: codex}}")
+        self.assertTrue(any("goes with 'dialect: openai-responses' only" in each for each in told), told)
+        for more in (
+            ", base_url: http://127.0.0.1:9/codex, token_url: http://127.0.0.1:9/token",
+            ", base_url: https://gov.chatgpt.com/backend-api/codex",
+            ", auth: client, auth_file: off, token_url: off",
+        ):
+            self.assertEqual(mistakes(self.TEXT % more, {}), [])
 
 
 class KeyTests(SynchronousTestCase):
