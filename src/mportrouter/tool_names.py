@@ -54,26 +54,32 @@ class ToolNames:
         self._custom = custom
         self._namespaces = namespaces
         self._wire: dict[tuple[str, str], str] = {}
-        self._taken: set[str] = set()
-        self._alone: dict[str, str | None] = {}
+        #: Namespace there, and name.
+        self._taken: set[tuple[str, str]] = set()
+        #: Names that stand in one namespace only to it.
+        self._alone: dict[str, str] = {}
         names: dict[str, Tool] = {}
         offered = [tool for tool in tools if tool.kind != "server"]
         # Names that are legal as they stand keep themselves, whatever else is renamed into their neighbourhood.
         for tool in offered:
             if (namespaces or not tool.namespace) and self._is_legal(tool.name):
                 self._wire[tool.namespace, tool.name] = tool.name
-                self._taken.add(tool.name)
+                self._taken.add((tool.namespace, tool.name))
         found: dict[tuple[str, str], Tool] = {}
         for tool in offered:
             key = (tool.namespace, tool.name)
             if key not in found:
                 found[key] = self._written(tool)
                 self._remember(names, tool)
-                if tool.namespace:
-                    self._alone[tool.name] = None if tool.name in self._alone else tool.namespace
+        for space, name in found:
+            if ("", name) not in found:
+                self._alone[name] = "" if name in self._alone else space
         self.tools: tuple[Tool, ...] = tuple(found.values())
+        seen: set[tuple[str, str]] = set(found)
         for call in _calls(turns):
-            if (call.namespace, call.name) not in found:
+            key = (call.namespace, call.name)
+            if key not in seen:
+                seen.add(key)
                 # A model imitates what it sees: a call of a tool that is offered no more comes back by its own name.
                 kind = "custom" if call.custom else "function"
                 self._remember(names, Tool(call.name, kind=kind, namespace=call.namespace))
@@ -88,12 +94,11 @@ class ToolNames:
         known = self._wire.get((namespace, name))
         if known is not None:
             return known
-        if not namespace:
-            inner = self._alone.get(name)
-            if inner is not None:
-                return self.wire(name, inner)
+        if not namespace and (inner := self._alone.get(name)):
+            return self.wire(name, inner)
         flat = name if self._namespaces or not namespace else f"{namespace}__{name}"
-        made = flat if self._is_legal(flat) and flat not in self._taken else self._renamed(flat, namespace, name)
+        legal = self._is_legal(flat) and (namespace if self._namespaces else "", flat) not in self._taken
+        made = flat if legal else self._renamed(flat, namespace, name)
         self._wire[namespace, name] = made
         return made
 
@@ -125,14 +130,14 @@ class ToolNames:
             made = f"{stem[: max(self._limit - length - 1, 0)]}_{digest[:length]}"
             if self._legal(made) is None:
                 made = "t" + made[: self._limit - 1]
-            if made not in self._taken:
+            if (namespace if self._namespaces else "", made) not in self._taken:
                 break
         return made
 
     def _written(self, tool: Tool) -> Tool:
         name = self.wire(tool.name, tool.namespace)
-        self._taken.add(name)
         namespace = tool.namespace if self._namespaces else ""
+        self._taken.add((namespace, name))
         if tool.kind == "custom" and not self._custom:
             return Tool(
                 name, _described(tool), _INPUT, strict=None, namespace=namespace, options=tool.options, cache=tool.cache
