@@ -101,7 +101,9 @@ def whole(message: Mapping[str, Any], reason: str | None = "stop", **more: Any) 
     return encode({**answer, "choices": [{"index": 0, "message": message, "finish_reason": reason}], **more})
 
 
-def stream(*pieces: bytes, names: Mapping[str, Tool] | None = None, stops: Sequence[str] = (), **columns: Any) -> list[Event]:
+def stream(
+    *pieces: bytes, names: Mapping[str, Tool] | None = None, stops: Sequence[str] = (), **columns: Any
+) -> list[Event]:
     """The events of a stream, the same however it is cut."""
     return cut_anyhow(lambda: ChatStream(target(**columns), names, tuple(stops)), b"".join(pieces))
 
@@ -115,7 +117,9 @@ def cut_anyhow(make: Callable[[], IEventReader], raw: bytes) -> list[Event]:
     """Read whole, byte by byte and at random cuts; all must give the same events."""
     chance = random.Random(len(raw))
     cuts = [[], list(range(1, len(raw)))]
-    cuts += [sorted(chance.sample(range(1, len(raw)), min(len(raw) - 1, count))) for count in (1, 3, 20) if len(raw) > 1]
+    cuts += [
+        sorted(chance.sample(range(1, len(raw)), min(len(raw) - 1, count))) for count in (1, 3, 20) if len(raw) > 1
+    ]
     found: list[list[Event]] = []
     for places in cuts:
         reader = make()

@@ -64,7 +64,9 @@ class TextTests(SynchronousTestCase):
     def test_reasoning_again(self) -> None:
         """Reasoning after text is a new part (reason, text, reason)."""
         events = stream(said({"reasoning": "a"}), said({"content": "b"}), said({"reasoning": "c"}), STOP, DONE)
-        self.assertEqual([event.kind for event in events if isinstance(event, Open)], ["reasoning", "text", "reasoning"])
+        self.assertEqual(
+            [event.kind for event in events if isinstance(event, Open)], ["reasoning", "text", "reasoning"]
+        )
         self.assertEqual(texts(events), {0: "a", 1: "b", 2: "c"})
 
     def test_details(self) -> None:
@@ -140,11 +142,20 @@ class TextTests(SynchronousTestCase):
 
     def test_citations_later(self) -> None:
         """Places in the whole content become places in the part, and impossible ones none."""
-        for given, wanted in (((3, 5), (0, 2)), ((0, 2), (None, None)), ((3, 99), (None, None)), ((5, 4), (None, None))):
+        for given, wanted in (
+            ((3, 5), (0, 2)),
+            ((0, 2), (None, None)),
+            ((3, 99), (None, None)),
+            ((5, 4), (None, None)),
+        ):
             cited = {"start_index": given[0], "end_index": given[1], "url": "u"}
             note = {"type": "url_citation", "url_citation": cited}
             events = stream(
-                said({"content": "abc"}), said({"reasoning": "r"}), said({"content": "de", "annotations": [note]}), STOP, DONE
+                said({"content": "abc"}),
+                said({"reasoning": "r"}),
+                said({"content": "de", "annotations": [note]}),
+                STOP,
+                DONE,
             )
             (cite,) = [event for event in events if isinstance(event, Cite)]
             self.assertEqual((cite.citation.start, cite.citation.end), wanted)
@@ -253,7 +264,9 @@ class CallTests(SynchronousTestCase):
             [("", "f", "{}"), ("", "g", '{"x":1}')],
         )
         self.assertEqual(
-            self.calls(called(fragment(None, '{"x":1}', None, "f")), called(fragment(None, '{"x":2}', None, "f")), self.END),
+            self.calls(
+                called(fragment(None, '{"x":1}', None, "f")), called(fragment(None, '{"x":2}', None, "f")), self.END
+            ),
             [("", "f", '{"x":1}'), ("", "f", '{"x":2}')],
         )
 
@@ -269,7 +282,7 @@ class CallTests(SynchronousTestCase):
         self.assertEqual(
             self.calls(
                 called(fragment(0, "", "c", "get_")), called(fragment(0, None, None, "it")), called(fragment(0, "{}")),
-                called(fragment(0, None, None, "it")), self.END,
+                called(fragment(0, None, None, "get_it")), self.END,
             ),
             [("c", "get_it", "{}")],
         )  # fmt: skip
@@ -478,7 +491,9 @@ class EndTests(SynchronousTestCase):
 
     def test_not_an_error(self) -> None:
         """Members that are null or of good news are no errors."""
-        text = said({"content": "x"}, error=None, base_resp={"status_code": 0}, message=None, object="chat.completion.chunk")
+        text = said(
+            {"content": "x"}, error=None, base_resp={"status_code": 0}, message=None, object="chat.completion.chunk"
+        )
         self.assertIsInstance(stream(text, STOP, DONE)[-1], End)
 
     def test_unframed(self) -> None:
