@@ -296,6 +296,8 @@ class Gemini:
             )
             or ()
         ]
+        # As the SDK's own chats do: the empty text of a last piece is not said again.
+        parts = [part for part in parts if part.text != "" or part.thought_signature]
         usage = next(chunk.usage_metadata for chunk in reversed(chunks) if chunk.usage_metadata)
         finish = next(
             (each.candidates[0].finish_reason for each in reversed(chunks) if each.candidates[0].finish_reason), None
@@ -352,7 +354,7 @@ class Gemini:
         try:
             self.client.models.generate_content(
                 model="gemini-3-pro",
-                contents=[],
+                contents=["hi"],
                 config=self.types.GenerateContentConfig(http_options={"extra_body": {"contents": 5}}),
             )
         except Exception as error:  # noqa: BLE001

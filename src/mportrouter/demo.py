@@ -30,6 +30,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from .demo_faults import HEALTHY, Fault, parse_fault
+from .demo_gemini import camel
 from .demo_providers import PACES, place, voices
 from .demo_said import Refusal, bad
 from .demo_voice import Voice, dump
@@ -128,6 +129,7 @@ class StandIn(Resource):
             for name, values in request.requestHeaders.getAllRawHeaders()
         }
         if colon and isinstance(body, dict):
+            body = camel(body)
             sse = b"sse" in (request.args or {}).get(b"alt", [])
             body[":model"] = unquote(model)
             body[":stream"] = "" if action != "streamGenerateContent" else "sse" if sse else "array"

@@ -353,6 +353,23 @@ class GeminiVoice:
         raise Refusal(404, "not_found_error", f"models/{wanted} is not found for API version v1beta")
 
 
+_OPAQUE = frozenset(("args", "response", "parametersJsonSchema", "responseJsonSchema", "parameters", "responseSchema"))
+
+
+def camel(value: Any) -> Any:
+    """A request with its members in the usual spelling: the real one takes ``snake_case`` too."""
+    if isinstance(value, list):
+        return [camel(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    result = {}
+    for name, inner in value.items():
+        head, *rest = name.split("_")
+        name = head + "".join(word.capitalize() for word in rest)
+        result[name] = inner if name in _OPAQUE else camel(inner)
+    return result
+
+
 def _only(value: dict[str, Any], known: frozenset[str], where: str) -> None:
     for name in value:
         if name not in known and not name.startswith(":"):

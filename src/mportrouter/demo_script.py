@@ -4,7 +4,7 @@ What the stand-in providers say: from a checked Messages request to an answer, t
 - The text names the provider and the model and repeats the question shortened, so that a person sees who answered.
 - ``N words`` in the last user text makes the answer about N words long.
 - A tool is called when ``tool_choice`` forces one (MiniMax ignores that, as the real one does), or when the last user
-  text has the word *tool* or the name of one of the request's own tools; its required arguments are made up from their
+  text has the word *tool*; each of the request's own tools that it names is; its required arguments are made up from their
   schema, a text argument being the last quoted text of the question.
 - After a tool result the answer repeats the result shortened.
 - With thinking on (``enabled``, ``adaptive``) a signed thinking block comes first; ``display: omitted`` empties its
@@ -181,7 +181,7 @@ def answer(provider: str, body: dict[str, Any], cache: PromptCache, serial: int)
     :param serial: makes the ids of this answer unlike those of others.
     """
     asked, result = _last_user(body["messages"])
-    tool = None if result is not None else _chosen_tool(provider, body, asked)
+    tools = [] if result is not None else _chosen_tools(provider, body, asked)
     left = body["max_tokens"]
     content: list[dict[str, Any]] = []
     pieces: list[tuple[str, ...]] = []
@@ -196,16 +196,18 @@ def answer(provider: str, body: dict[str, Any], cache: PromptCache, serial: int)
         content.append({"type": "thinking", "thinking": thought, "signature": signature(provider, thought)})
         pieces.append(words)
     said = Asked(_TITLES[provider], body["model"], asked, result)
-    text = sentence(said, () if tool is None else (tool["name"],))
+    text = sentence(said, tuple(tool["name"] for tool in tools))
     text, words, stop, sequence = _limited(provider, body, text, max(0, left - thought_tokens))
     if words:
         content.append({"type": "text", "text": text, "citations": None})
         pieces.append(words)
     tokens = thought_tokens + len(words)
-    if tool is not None and stop == "end_turn":
+    for at, tool in enumerate(tools if stop == "end_turn" else ()):
         made = arguments(tool["input_schema"], asked)
         written = json.dumps(made, separators=(",", ":"), ensure_ascii=False)
-        content.append({"type": "tool_use", "id": f"toolu_demo{serial:08d}", "name": tool["name"], "input": made})
+        content.append(
+            {"type": "tool_use", "id": f"toolu_demo{serial:08d}{at or ''}", "name": tool["name"], "input": made}
+        )
         pieces.append(("", *(written[at : at + 12] for at in range(0, len(written), 12))) if made else ("",))
         tokens += max(1, len(written) // 4)
         stop = "tool_use"
@@ -253,23 +255,23 @@ def _last_user(messages: list[Any]) -> tuple[str, str | None]:
     return (texts[-1].strip() if texts else ""), result
 
 
-def _chosen_tool(provider: str, body: dict[str, Any], asked: str) -> dict[str, Any] | None:
+def _chosen_tools(provider: str, body: dict[str, Any], asked: str) -> list[dict[str, Any]]:
     tools = [tool for tool in body.get("tools") or () if tool.get("type", "custom") == "custom"]
     choice = body.get("tool_choice") or {}
     kind = choice.get("type")
     if kind == "none" or not tools:
-        return None
+        return []
     if provider == "anthropic" and kind == "tool":
         for tool in tools:
             if tool["name"] == choice.get("name"):
-                return tool
+                return [tool]
         raise bad(f"Tool '{choice.get('name')}' not found in provided tools")
-    for tool in tools:
-        if tool["name"] in asked:
-            return tool
+    named = [tool for tool in tools if tool["name"] in asked]
+    if named:
+        return named[:1] if choice.get("disable_parallel_tool_use") is True else named
     if re.search(r"\btool\b", asked) or (provider == "anthropic" and kind == "any"):
-        return tools[0]
-    return None
+        return tools[:1]
+    return []
 
 
 _STOPS = {"end": "end_turn", "stop_sequence": "stop_sequence", "length": "max_tokens"}
