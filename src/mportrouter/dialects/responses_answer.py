@@ -36,9 +36,7 @@ class _Part:
 
     __slots__ = ("head", "index", "kind", "notes", "opaque", "pieces", "shown", "size", "start", "tail")
 
-    def __init__(
-        self, shown: _Shown, kind: str, index: int, start: bytes, head: bytes, tail: bytes
-    ) -> None:
+    def __init__(self, shown: _Shown, kind: str, index: int, start: bytes, head: bytes, tail: bytes) -> None:
         self.shown = shown
         self.kind = kind
         self.index = index
@@ -172,9 +170,13 @@ class ResponsesWriter:
             out = self._end_message()
             shown, announced = self._announce({"id": self._item_id("rs_"), "type": "reasoning", "summary": []})
             self._parts[event.key] = self._part(shown, "reasoning", 0, "response.reasoning_summary_text.delta")
-            return out + announced + self._event(
-                "response.reasoning_summary_part.added",
-                {**_place(shown), "summary_index": 0, "part": {"type": "summary_text", "text": ""}},
+            return (
+                out
+                + announced
+                + self._event(
+                    "response.reasoning_summary_part.added",
+                    {**_place(shown), "summary_index": 0, "part": {"type": "summary_text", "text": ""}},
+                )
             )
         out = b""
         if self._message is None:

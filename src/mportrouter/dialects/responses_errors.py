@@ -1,6 +1,6 @@
 """
-Errors of the OpenAI Responses dialect, both ways: what the router's are called there, and what those that come inside an
-answer mean (``response.failed``, ``error``).
+Errors of the OpenAI Responses dialect, both ways: what the router's are called there, and what those mean that come
+inside an answer (``response.failed``, ``error``).
 
 Codex heals itself by the codes, and reads from the words of ``rate_limit_exceeded`` when to come again.
 """

@@ -123,9 +123,7 @@ def edit(raw: bytes, target: Target, dropped: dict[str, None]) -> bytes | None:
     return b"[" + b",".join(out) + b"]" if changed else None
 
 
-def _reasoning(
-    item: bytes, spans: dict[str, splice.Member], target: Target, dropped: dict[str, None]
-) -> bytes | None:
+def _reasoning(item: bytes, spans: dict[str, splice.Member], target: Target, dropped: dict[str, None]) -> bytes | None:
     """A reasoning item: its encrypted content goes only to whoever issued it, under the id it was issued with."""
     signer = target.capabilities.thinking_signature
     value = _value(item, spans.get("encrypted_content"))

@@ -126,7 +126,6 @@ def read_request(body: bytes, look: Look) -> Conversation:
 class _Turns:
     """Collects items into turns."""
 
-
     def __init__(self) -> None:
         self._turns: list[Turn] = []
         self._role = ""

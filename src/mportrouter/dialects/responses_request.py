@@ -122,7 +122,7 @@ def look(body: bytes) -> ResponsesLook:
     if (member := values.get("tool_choice")) is not None and _forces(bytes(member)):
         needs.add("tool_choice_force")
     # Without tools it says nothing.
-    if bytes(values.get("parallel_tool_calls", b"")) == b"false" and bytes(values.get("tools", b"[]")) != b"[]":
+    if bytes(values.get("parallel_tool_calls", b"")) == b"false" and _is_given(values, "tools"):
         needs.add("parallel_off")
     if (member := values.get("text")) is not None and _is_formatted(member):
         needs.add("structured_output")
@@ -136,6 +136,10 @@ def look(body: bytes) -> ResponsesLook:
         values=values,
         spans=spans,
     )
+
+
+def _is_given(values: Mapping[str, msgspec.Raw | memoryview], name: str) -> bool:
+    return bytes(values.get(name, b"null")) not in (b"null", b"[]")
 
 
 def _model(member: msgspec.Raw | memoryview | None) -> str:

@@ -38,9 +38,7 @@ class ResponsesReader(Delivery):
     :ivar id: the answer's own, ``""`` until it is known; so is ``model``.
     """
 
-    def __init__(
-        self, stream: bool, context: AnswerContext, *, whole_items: bool = False, quiet: bool = False
-    ) -> None:
+    def __init__(self, stream: bool, context: AnswerContext, *, whole_items: bool = False, quiet: bool = False) -> None:
         super().__init__(context, whole_items, quiet)
         self._framer = sse.Framer() if stream else None
         self.id = self.model = ""
@@ -295,6 +293,7 @@ class ResponsesReader(Delivery):
             self._start({}, out)
         self._over = True
         out.append(Failed(verdict))
+
 
 def _call_kind(event: WireEvent) -> str:
     return "custom_tool_call" if event.type.startswith("response.custom") else "function_call"

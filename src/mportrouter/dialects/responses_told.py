@@ -26,9 +26,7 @@ def early(item: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def told(
-    place: Mapping[str, Any], item: Mapping[str, Any], event: Event
-) -> bytes:
+def told(place: Mapping[str, Any], item: Mapping[str, Any], event: Event) -> bytes:
     """
     The events between announcement and end.
 

@@ -61,9 +61,7 @@ def _read(tool: Mapping[str, Any], where: str, namespace: str) -> Tool:
     if kind == "custom":
         form = tool.get("format")
         grammar = form if isinstance(form, dict) and form.get("type") == "grammar" else None
-        return Tool(
-            name, _text(tool, "description"), kind="custom", namespace=namespace, grammar=grammar, raw=tool
-        )
+        return Tool(name, _text(tool, "description"), kind="custom", namespace=namespace, grammar=grammar, raw=tool)
     server = server_of(kind)
     return Tool(hosted_name(kind, tool), kind="server", server=server, options=_options(tool), raw=tool)
 
@@ -173,9 +171,7 @@ def _written(tool: Tool, notes: dict[str, None]) -> dict[str, Any]:
     return function
 
 
-def _hosted(
-    tool: Tool, conversation: Conversation, target: Target, notes: dict[str, None]
-) -> Mapping[str, Any] | None:
+def _hosted(tool: Tool, conversation: Conversation, target: Target, notes: dict[str, None]) -> Mapping[str, Any] | None:
     """A tool that the provider runs itself, ``None`` where it does not."""
     capabilities = target.capabilities
     if conversation.dialect == "openai-responses" and tool.raw is not None and capabilities.server_tools == "honoured":

@@ -151,9 +151,7 @@ def _instructions_alone(system: tuple[Text, ...], body: dict[str, Any]) -> list[
 # ------------------------------------------------------------------------------------------ members
 
 
-def _reasoning(
-    conversation: Conversation, target: Target, body: dict[str, Any], notes: dict[str, None]
-) -> None:
+def _reasoning(conversation: Conversation, target: Target, body: dict[str, Any], notes: dict[str, None]) -> None:
     capabilities = target.capabilities
     found = reasoning_controls.asked(conversation.reasoning, capabilities, conversation.max_output)
     if found is not None:
@@ -257,9 +255,7 @@ def _limits(conversation: Conversation, target: Target, body: dict[str, Any], no
             notes[_spelt(conversation, member)] = None
 
 
-def _identity(
-    conversation: Conversation, target: Target, body: dict[str, Any], notes: dict[str, None]
-) -> None:
+def _identity(conversation: Conversation, target: Target, body: dict[str, Any], notes: dict[str, None]) -> None:
     """Whom the answer is for, and under which name prompts are cached."""
     capabilities = target.capabilities
     known = capabilities.identity_fields
