@@ -75,12 +75,12 @@ def parts(content: Any, where: str = "content") -> tuple[Part, ...]:
     for index, block in enumerate(blocks):
         kind = block.get("type")
         try:
-            if kind == "server_tool_use" and block.get("id") in answers:
-                id = block["id"]
+            id = block.get("id" if kind == "server_tool_use" else "tool_use_id")
+            if kind == "server_tool_use" and isinstance(id, str) and id in answers:
                 found.append(_search(block, answers[id]))
                 told.add(id)
                 continue
-            if kind == "web_search_tool_result" and block.get("tool_use_id") in told:
+            if kind == "web_search_tool_result" and isinstance(id, str) and id in told:
                 continue
             part = read_block(block)
         except Wrong as wrong:

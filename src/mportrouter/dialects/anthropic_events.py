@@ -140,6 +140,15 @@ class StreamReader:
             self._fail(Verdict(Kind.CUT, "the stream ended early", retry_same=True, status=200), out)
         return out
 
+    def template(self, event: bytes) -> tuple[bytes, bytes] | None:
+        """See :class:`mportrouter.translator.TemplateReader`."""
+        if b'"text_delta"' in event:
+            return sse.around(event, b"text")
+        return sse.around(event, b"thinking") if b'"thinking_delta"' in event else None
+
+    def passed(self, text: str) -> None:
+        """See :class:`mportrouter.translator.TemplateReader`; nothing here depends on it."""
+
     def _take(self, event: sse.Event, out: list[Event]) -> None:
         self._framed = True
         try:
@@ -243,14 +252,16 @@ class WholeReader:
         try:
             judged = decode_message(body)
         except REFUSED:
-            found = read_whole_slowly(body)
+            found = read_whole_slowly(body) or read_whole_slowly(body.decode("utf-8", "replace").encode())
             if found is None:
                 return _failed(garbage("the answer is not a JSON object"))
             judged = found
         trouble = trouble_in(judged.type, judged)
         if trouble is not None:
             return _failed(trouble)
-        message = splice.loads(body)
+        message = _loads(body)
+        if not isinstance(message, dict):
+            return _failed(garbage("the answer is not a JSON object"))
         content = message.get("content")
         if judged.type != "message" and not isinstance(content, list):
             return _failed(garbage("the answer is no message"))
@@ -300,12 +311,21 @@ def finish_of(stop: str, sequence: str | None, details: Any) -> Finish:
     )
 
 
-def _slowly(data: bytes) -> _Event | None:
-    """An event that msgspec refuses (half a surrogate pair, a member of an odd type), as far as it can be read."""
+def _loads(data: bytes) -> Any:
+    """A JSON text, bytes that are no UTF-8 replaced; ``None`` for what is none."""
     try:
-        found = splice.loads(data)
+        return splice.loads(data)
+    except splice.Malformed:
+        pass
+    try:
+        return splice.loads(data.decode("utf-8", "replace").encode())
     except splice.Malformed:
         return None
+
+
+def _slowly(data: bytes) -> _Event | None:
+    """An event that msgspec refuses (half a surrogate pair, a member of an odd type), as far as it can be read."""
+    found = _loads(data)
     if not isinstance(found, dict):
         return None
 

@@ -13,7 +13,7 @@ from zope.interface.verify import verifyObject
 from .. import sse
 from ..dialects.anthropic import AnthropicDialect
 from ..errors import Kind, RouterError
-from ..interfaces import IDialect, Look, Target
+from ..interfaces import IDialect, Look, ModelRow, Target
 from ..settings import Capabilities
 
 try:  # what the client's versions stand on
@@ -213,3 +213,93 @@ class MessageTests(SynchronousTestCase):
     def test_empty(self) -> None:
         """Even an empty text makes a whole message."""
         self.assertEqual(ask(*AnthropicDialect().message("", looked("m", True), "", 0), True).stop_reason, "end_turn")
+
+
+class ProviderErrorTests(SynchronousTestCase):
+    """Errors in a provider's own words."""
+
+    def told(self, error: RouterError) -> tuple[int, str, str]:
+        dialect = AnthropicDialect()
+        found = json.loads(dialect.error_body(error, "r"))["error"]
+        return dialect.error_status(error), found["type"], found["message"]
+
+    def test_words(self) -> None:
+        """A provider's words stay as they are; the router's own say whose they are."""
+        self.assertEqual(
+            self.told(RouterError(Kind.RATE, "slow down", by="openai")), (429, "rate_limit_error", "slow down")
+        )
+        self.assertEqual(self.told(RouterError(Kind.RATE, "x"))[2], "mportrouter: x")
+
+    def test_money(self) -> None:
+        """A provider that wants money is no gateway's failure: the client does not ask again."""
+        words = "no credit"
+        self.assertEqual(self.told(RouterError(Kind.MONEY, words, by="openai")), (402, "billing_error", words))
+        self.assertEqual(self.told(RouterError(Kind.MONEY, "no credit"))[0], 502)
+
+    def test_context(self) -> None:
+        """An overlong prompt is told in the words by which Claude Code knows it, and in the provider's."""
+        words = "This model's maximum context length is 9 tokens"
+        self.assertEqual(
+            self.told(RouterError(Kind.CONTEXT, words, by="openai")),
+            (400, "invalid_request_error", f"prompt is too long: {words}"),
+        )
+        own = "prompt is too long: 9 tokens > 8 maximum"
+        self.assertEqual(self.told(RouterError(Kind.CONTEXT, own, by="anthropic"))[2], own)
+
+
+class ModelTests(SynchronousTestCase):
+    """Lists of models and counts of tokens."""
+
+    def setUp(self) -> None:
+        self.dialect = AnthropicDialect()
+        self.rows = [ModelRow(f"m{number}") for number in range(5)]
+
+    def page(self, **query: str) -> tuple[list[str], bool]:
+        found = json.loads(self.dialect.model_list(self.rows, query))
+        ids = [entry["id"] for entry in found["data"]]
+        self.assertEqual((found["first_id"], found["last_id"]), (ids[0], ids[-1]) if ids else (None, None))
+        return ids, found["has_more"]
+
+    def test_entry(self) -> None:
+        """A model has every key; a date is there even where nobody knows it."""
+        found = json.loads(self.dialect.model_entry(ModelRow("m", "p", 86400, 1000, 100)))
+        self.assertEqual(
+            found,
+            {
+                "type": "model",
+                "id": "m",
+                "display_name": "m",
+                "created_at": "1970-01-02T00:00:00Z",
+                "capabilities": None,
+                "max_input_tokens": 1000,
+                "max_tokens": 100,
+            },
+        )
+        bare = json.loads(self.dialect.model_entry(ModelRow("m", created=10**30)))
+        self.assertEqual((bare["created_at"], bare["max_tokens"]), ("9999-12-31T23:59:59Z", None))
+
+    def test_pages(self) -> None:
+        """Pages are cut from either end, and say whether there is more."""
+        for query, ids, more in (
+            ({}, "01234", False),
+            ({"limit": "2"}, "01", True),
+            ({"limit": "2", "after_id": "m1"}, "23", True),
+            ({"limit": "2", "after_id": "m2"}, "34", False),
+            ({"limit": "2", "before_id": "m3"}, "12", True),
+            ({"before_id": "m2"}, "01", False),
+            ({"after_id": "m4"}, "", False),
+            ({"after_id": "nobody", "limit": "x"}, "01234", False),
+            ({"limit": "0"}, "0", True),
+        ):
+            self.assertEqual(self.page(**query), ([f"m{number}" for number in ids], more))
+        self.assertEqual(json.loads(self.dialect.model_list([], {}))["data"], [])
+
+    def test_counts(self) -> None:
+        """Counts are read and given; anything else is none."""
+        self.assertEqual(self.dialect.read_count(b'{"input_tokens":7}'), 7)
+        self.assertEqual(self.dialect.count_answer(7), b'{"input_tokens":7}')
+        for body in (b"{}", b"[]", b"x", b'{"input_tokens":true}', b'{"input_tokens":-1}', b'{"input_tokens":"7"}'):
+            self.assertRaises(ValueError, self.dialect.read_count, body)
+        for known, path in ((True, b"/v1/messages/count_tokens"), (False, None)):
+            target = Target("p", "m", Capabilities(count_tokens=known))
+            self.assertEqual(self.dialect.count_path(target), path)

@@ -367,6 +367,12 @@ class StreamTests(SynchronousTestCase):
         )
         self.assertEqual(found, [Open(0, "text"), Delta(0, "\ud83d"), Delta(0, "b"), Close(0)])
 
+    def test_no_utf8(self) -> None:
+        """Bytes that are no UTF-8 are replaced, in a stream and in a whole answer."""
+        self.assertEqual(parts(words(0, "a*b").replace(b"*", b"\xff"), stop(0))[1], Delta(0, "a\ufffdb"))
+        body = encode({"type": "message", "content": [{"type": "text", "text": "*"}], "stop_reason": "end_turn"})
+        self.assertEqual(take([body.replace(b"*", b"\xff")], stream=False)[2], Delta(0, "\ufffd"))
+
     def test_type_in_either_place(self) -> None:
         """The JSON's type counts; where it has none, the name of the event."""
         self.assertEqual(

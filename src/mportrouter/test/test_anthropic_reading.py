@@ -411,6 +411,13 @@ class BlockTests(SynchronousTestCase):
         self.assertEqual((type(three), three.raw), (Foreign, asked[2]))
         self.assertIn("q3", three.text)
 
+    def test_ids_that_are_none(self) -> None:
+        """Ids of an odd type do not stop the reading."""
+        for id in ({}, [], None):
+            call_ = {"type": "server_tool_use", "id": id, "name": "web_search", "input": {}}
+            result = {"type": "web_search_tool_result", "tool_use_id": id, "content": []}
+            self.assertEqual([type(part) for part in parts(call_, result, role="assistant")], [Foreign, Foreign])
+
     def test_foreign(self) -> None:
         """What one dialect alone can say is kept, with the words that another model needs and nothing encrypted."""
         for block, words in (
