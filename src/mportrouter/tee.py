@@ -90,7 +90,9 @@ class Tee:
         after the first content.
     """
 
-    __slots__ = ("_events", "_frame", "_framed", "_framer", "_interesting", "_plain", "_raw", "_received", "_seen")
+    __slots__ = (
+        "_events", "_frame", "_framed", "_framer", "_interesting", "_plain", "_raw", "_received", "_seen", "latest",
+    )  # fmt: skip
 
     #: Whether the bytes passed on are others than the upstream's.
     rewrites = False
@@ -105,6 +107,8 @@ class Tee:
         self._raw: list[bytes] = []  # the first pieces while no event came: they may be a JSON text
         self._received = 0
         self._seen = _Seen()
+        #: The data of the last whole event.
+        self.latest = b""
 
     @property
     def state(self) -> str:
@@ -150,8 +154,16 @@ class Tee:
         if not self._framed and self._received < _RAW_LIMIT:
             self._raw.append(data)
         self._received += len(data)
-        self._read(data)
-        seen = self._seen
+        seen, framer = self._seen, self._framer
+        framer.feed(data)
+        while seen.state is HOLD and (event := framer.next()) is not None:
+            self._look_at(event)
+        if seen.state is CONTENT:
+            if self._plain:
+                self._framer = sse.Framer()
+                self._pass(bytes(framer.rest()))
+            else:
+                self._read(b"")
         if seen.state is HOLD and self._received > HOLD_LIMIT:
             seen.fail(_garbage(f"{self._received} bytes without content"))
 
@@ -181,7 +193,9 @@ class Tee:
                 end = len(block)
                 if (start == 6 and block[:6] != b"data: ") or block.find(b"\n", start) >= 0:
                     self._read(block + b"\n\n")
-                elif interesting(block[start:]):
+                    continue
+                self.latest = data = block[start:]
+                if interesting(data):
                     seen.take(self._events.feed(block + b"\n\n"))
                 elif end - start > frame:
                     seen.payload += end - start - frame
@@ -191,6 +205,7 @@ class Tee:
     def _look_at(self, event: sse.Event) -> None:
         """One whole event."""
         seen, data = self._seen, event.data
+        self.latest = data
         if not self._framed:
             self._framed = True
             self._raw = []

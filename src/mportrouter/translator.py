@@ -262,7 +262,7 @@ class Translator:
             reading, writing = self._templates
             found, put = reading(event), writing()
             self._misses += 1
-            if found is not None and put is not None:
+            if found is not None and put is not None and events[0].text.encode("utf-8", "replace").join(found) == event:
                 self._before, self._after = found
                 self._joint = self._after + self._before
                 self._put_before, self._put_after = put

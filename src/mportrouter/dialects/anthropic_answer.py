@@ -148,6 +148,17 @@ class StreamWriter:
         self._over = True
         return event_of(error, self._context.request_id)
 
+    def template(self) -> tuple[bytes, bytes] | None:
+        """See :class:`mportrouter.translator.TemplateWriter`."""
+        if self._key is None or self._held or self._over:
+            return None
+        return f'{self._prefix}"'.encode(), b'"}}\n\n'
+
+    def passed(self, text: str) -> None:
+        """See :class:`mportrouter.translator.TemplateWriter`."""
+        self._size += len(text)
+        self._pieces.append(text)
+
     # ------------------------------------------------------------------------------------------- the message
 
     def _begin(self) -> bytes:

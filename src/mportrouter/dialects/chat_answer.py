@@ -152,6 +152,21 @@ class ChatStreamWriter:
     def fail(self, error: RouterError) -> bytes:
         return error_event(error)
 
+    def template(self) -> tuple[bytes, bytes] | None:
+        """See :class:`mportrouter.translator.TemplateWriter`."""
+        if len(self._kinds) != 1:
+            return None
+        (key,) = self._kinds
+        return f'{self._heads[key]}"'.encode(), f'"{self._suffix}'.encode()
+
+    def passed(self, text: str) -> None:
+        """See :class:`mportrouter.translator.TemplateWriter`."""
+        (kind,) = self._kinds.values()
+        if kind == "text":
+            self._length += len(text)
+        elif kind == "reasoning":
+            self._thought.append(text)
+
     # ---- parts
 
     def _delta(self, event: Delta) -> bytes:

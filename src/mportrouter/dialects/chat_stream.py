@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import msgspec
 from zope.interface import implementer
 
+from .. import sse
 from ..conversation import Tool
 from ..errors import Kind, Verdict
 from ..events import Delta, End, Event, Failed, Finish, Start, Tally
@@ -26,6 +27,8 @@ from .chat_usage import Counts
 WHOLE_LIMIT = 64 * 1024 * 1024
 #: What must stand in a chunk that cannot be read for it to have mattered.
 _TELLING = (b'"tool_calls"', b'"function_call"', b'finish_reason":"', b'finish_reason": "', b'"error"')
+#: What stands in a chunk that tells more than its text.
+_CHANGING = (b'"usage":{', b'"usage": {', b'"x_groq"', b'"reasoning_details"')
 
 _chunk = msgspec.json.Decoder(Chunk).decode
 
@@ -100,6 +103,22 @@ class ChatStream:
         else:
             self._fail(Verdict(Kind.CUT, "the stream ended before its end", retry_same=True), out)
         return out
+
+    def template(self, event: bytes) -> tuple[bytes, bytes] | None:
+        """See :class:`mportrouter.translator.TemplateReader`."""
+        parts = self._parts
+        if parts.finished or any(mark in event for mark in _CHANGING):
+            return None
+        if parts.kind == "text":
+            return None if parts.tags else sse.around(event, b"content")
+        if parts.kind == "reasoning":
+            return None if parts.tags else sse.around(event, b"reasoning_content") or sse.around(event, b"reasoning")
+        return None
+
+    def passed(self, text: str) -> None:
+        """See :class:`mportrouter.translator.TemplateReader`."""
+        if self._parts.kind == "text":
+            self._parts.said.append(text)
 
     def _take(self, data: bytes, out: list[Event]) -> None:
         try:

@@ -11,7 +11,7 @@ from typing import Any
 
 from zope.interface import implementer
 
-from .. import envelope, splice, sse
+from .. import envelope, splice
 from ..coded import see_through
 from ..conversation import Conversation, Opaque
 from ..errors import RouterError, Verdict
@@ -44,12 +44,11 @@ def reader(stream: bool, encoding: bytes, target: Target) -> IAnswerReader:
 class ResponsesTee(Tee):
     """A stream whose bytes pass unchanged; should it break off, its own end can be told."""
 
-    __slots__ = ("_events_", "_latest", "_target")
+    __slots__ = ("_events_", "_target")
 
     def __init__(self, events: ResponsesReader, target: Target) -> None:
         super().__init__(events, interesting)
         self._events_ = events
-        self._latest = b""
         self._target = target
 
     def broken(self, error: RouterError) -> bytes:
@@ -58,14 +57,10 @@ class ResponsesTee(Tee):
 
         Clients refuse a second beginning, which an error of the router's own would be.
         """
-        seen = wire_number(self._latest)
+        seen = wire_number(self.latest)
         conversation = Conversation(NAME, self._events_.model or self._target.model, ())
         context = AnswerContext(conversation, self._target, "", 0)
         return b"\n\n" + ResponsesWriter.going_on(context, self._events_.id, seen + 1).fail(error)
-
-    def _look_at(self, event: sse.Event) -> None:
-        self._latest = event.data
-        super()._look_at(event)
 
 
 @implementer(IAnswerReader)

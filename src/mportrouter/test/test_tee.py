@@ -87,6 +87,16 @@ class TeeTests(SynchronousTestCase):
         run = Run([piece + b"\n\n" for piece in stream.split(b"\n\n")[:-1]])
         self.assertEqual(sum(b"Delta" in data for data in run.reader.given), 1)
 
+    def test_latest(self) -> None:
+        """The last whole event is known, read or not."""
+        stream = spelt(HEAD + words("a", "b", "c", "d"))
+        for end in (b"", b"data: {", b": comment\n"):
+            for pieces in every_cut(stream + end):
+                reading = Tee(LineReader(), interesting)
+                for piece in pieces:
+                    reading.feed(piece)
+                self.assertEqual(reading.latest, spell(Delta(0, "d"))[6:-2])
+
     def test_commits(self) -> None:
         """A call, reasoning, hidden state and an end commit; a start, usage and an opened text do not."""
         for event in (
