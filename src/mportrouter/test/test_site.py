@@ -5,141 +5,21 @@ from __future__ import annotations
 import gzip
 import json
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import Any
 
 import attrs
 import zstandard
 from twisted.internet.defer import succeed
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from .. import config
-from ..circuit import CircuitBreaker
 from ..commands import CommandError
-from ..pricing import PriceBook
-from ..records import ExchangeRecord, Usage
-from ..routing.table import ModelMap
-from ..runtime import Runtime
-from ..settings import BudgetSettings, FrontSettings, ModeSettings, PortSettings
-from ..state import RuntimeState
-from ..testing import MemoryConsole, MemoryLedger, MemoryUpstream, canned_message, canned_stream, respond
-from ..watch import Watch
-from ..web.admission import Admission
+from ..records import ExchangeRecord
+from ..settings import BudgetSettings, FrontSettings
+from ..testing import canned_stream, respond
 from ..web.messages import wants_json
 from ..web.paths import asker, canonical, gemini_action, speaker
-from ..web.site import Site
+from .memory_house import House, error
 from .memory_request import MemoryRequest
-
-
-class Probed(MemoryUpstream):
-    """A memory upstream with what planning and listing ask besides."""
-
-    enabled = True
-    models: tuple[str, ...] = ()
-
-    @property
-    def capabilities(self) -> Any:
-        return self.settings.capabilities
-
-    def capabilities_for(self, model: str) -> Any:
-        return self.settings.capabilities
-
-    def model_for(self, requested: str) -> str:
-        return ModelMap(self.settings.models).target(requested)
-
-    def probe(self) -> Any:
-        self.models = (f"{self.id}-model",)
-        return succeed(None)
-
-
-@attrs.define
-class Port:
-    settings: PortSettings
-    mode: str
-    requests: int = 0
-
-    @property
-    def number(self) -> int:
-        return self.settings.port
-
-
-class House:
-    """Everything that the site asks of the router, in memory."""
-
-    def __init__(self, **changes: Any) -> None:
-        self.clock = Clock()
-        self.watch = Watch(self.clock)
-        settings = config.load(None, "x", {"ANTHROPIC_API_KEY": "a", "MINIMAX_API_KEY": "m"}, {}, {"all_ports": True})
-        modes = {**settings.modes, "claude": ModeSettings("claude", "fallback", ("anthropic",))}
-        settings = attrs.evolve(settings, modes=modes, **changes)
-        upstreams = {
-            id: Probed(
-                self.clock,
-                id,
-                [respond(body=canned_message(id))],
-                each,
-                CircuitBreaker(id, settings.breaker, self.clock.seconds),
-            )
-            for id, each in settings.upstreams.items()
-        }
-        self.runtime = Runtime(settings, upstreams, PriceBook.load(settings.prices))  # type: ignore[arg-type]
-        self.ports = {number: Port(each, each.mode) for number, each in settings.ports.items()}
-        self.state = RuntimeState(self.clock.seconds)
-        self.ledger = MemoryLedger()
-        self.console = MemoryConsole()
-        self.admission = Admission(settings.front, settings.host)
-        self.records: list[ExchangeRecord] = []
-        self.scores: list[Any] = []
-        self.site = Site(self)  # type: ignore[arg-type]
-
-    def epoch(self) -> float:
-        return 1.7e9
-
-    def record(self, runtime: Runtime, record: ExchangeRecord) -> None:
-        runtime.price(record)
-        self.records.append(record)
-        self.ledger.add(record)
-
-    def analyse(self, mode: ModeSettings, runtime: Runtime, text: str) -> Any:
-        return self.scores.pop(0) if self.scores else None
-
-    def health_report(self, mode: str) -> tuple[int, dict[str, Any]]:
-        return 503, {"status": "unhealthy", "current_mode": mode}
-
-    # ---------------------------------------------------------------------------- asking
-
-    def ask(
-        self, target: bytes, body: Any = None, port: int = 8773, method: bytes | None = None, **fields: str
-    ) -> MemoryRequest:
-        headers = [(b"host", b"localhost")]
-        headers += [(name.replace("_", "-").encode(), value.encode()) for name, value in fields.items()]
-        raw = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
-        request = MemoryRequest(method or (b"POST" if raw else b"GET"), target, headers, raw, port=port)
-        self.site.handle(request)
-        self.clock.pump([0.0] * 5)
-        return request
-
-    def say(self, text: str = "hi", port: int = 8773, **members: Any) -> MemoryRequest:
-        fields = members.pop("fields", {})
-        body = {
-            "model": "claude-sonnet-5-5",
-            "max_tokens": 9,
-            "messages": [{"role": "user", "content": text}],
-            **members,
-        }
-        return self.ask(b"/v1/messages", body, port, **fields)
-
-
-def error(request: MemoryRequest) -> tuple[int | None, str, str]:
-    found = json.loads(request.answer)["error"]
-    return request.status, found["type"], found["message"]
-
-
-def error_of_google(request: MemoryRequest) -> tuple[int | None, str]:
-    return request.status, json.loads(request.answer)["error"]["status"]
-
-
-CLAUDE = {"anthropic_version": "2023-06-01"}
 
 
 class PathTests(SynchronousTestCase):
@@ -247,105 +127,6 @@ class PathTests(SynchronousTestCase):
         request = MemoryRequest(b"GET", b"/health", [(b"host", b"evil.example")], port=8773)
         self.house.site.handle(request)
         self.assertEqual((request.status, request.answer_header(b"x-should-retry")), (403, b"false"))
-
-
-class CountTests(SynchronousTestCase):
-    """``count_tokens``."""
-
-    BODY: ClassVar[dict[str, Any]] = {"model": "claude-sonnet-5-5", "messages": [{"role": "user", "content": "hi"}]}
-
-    def test_counted(self) -> None:
-        """The first upstream of the mode that counts is asked, with the client's own bytes."""
-        house = House()
-        self.assertEqual(house.ask(b"/v1/messages/count_tokens?beta=true", self.BODY, 8773).status, 200)
-        (sent,) = house.runtime.upstreams["anthropic"].requests  # type: ignore[attr-defined]
-        self.assertEqual((sent.path, sent.query, sent.json), (b"/v1/messages/count_tokens", b"beta=true", self.BODY))
-        self.assertEqual((house.records, house.site.under_way), ([], 0))
-
-    def test_not_counted(self) -> None:
-        """Where nobody counts the answer is an estimate from the size, said to be one and never zero."""
-        request = House().ask(b"/v1/messages/count_tokens", self.BODY, 8772)
-        self.assertEqual(request.status, 200)
-        self.assertEqual(request.answer_header(b"x-mportrouter-decision"), b"estimated")
-        size = len(json.dumps(self.BODY))
-        self.assertEqual(json.loads(request.answer)["input_tokens"], int(size / 3.7) + 1)
-
-    def test_calibrated(self) -> None:
-        """What a model's provider counted so far makes the estimate for it better."""
-        house = House()
-        record = ExchangeRecord(provider="minimax", model="MiniMax-M3", size=10_000, usage=Usage(input=1000))
-        house.runtime.price(record)
-        request = house.ask(b"/v1/messages/count_tokens", self.BODY, 8772)
-        size = len(json.dumps(self.BODY))
-        self.assertEqual(json.loads(request.answer)["input_tokens"], size // 10 + 1)
-
-    def test_pictures(self) -> None:
-        """A picture is estimated as one, not as the text that it is sent as."""
-        source = {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo" + "A" * 500_000}
-        content = [{"type": "text", "text": "what is it?"}, {"type": "image", "source": source}]
-        body = {**self.BODY, "messages": [{"role": "user", "content": content}]}
-        found = json.loads(House().ask(b"/v1/messages/count_tokens", body, 8772).answer)["input_tokens"]
-        self.assertTrue(1000 < found < 3000, found)
-
-    def test_other_dialects(self) -> None:
-        """The counters of the other dialects are answered in their own shapes."""
-        house = House()
-        asked = {"model": "m", "input": "how many tokens are these?"}
-        answer = json.loads(house.ask(b"/v1/responses/input_tokens", asked, 8772).answer)
-        self.assertEqual(answer["object"], "response.input_tokens")
-        self.assertGreater(answer["input_tokens"], 0)
-        asked = {"contents": [{"role": "user", "parts": [{"text": "how many tokens are these?"}]}]}
-        answer = json.loads(house.ask(b"/v1beta/models/m:countTokens", asked, 8772).answer)
-        self.assertGreater(answer["totalTokens"], 0)
-
-
-class ModelTests(SynchronousTestCase):
-    """The list of models."""
-
-    def setUp(self) -> None:
-        self.house = House()
-
-    def test_sole(self) -> None:
-        """Where Anthropic alone answers, its own list passes."""
-        self.assertEqual(self.house.ask(b"/v1/models?limit=5", port=8771, **CLAUDE).status, 200)
-        self.assertEqual(self.house.runtime.upstreams["anthropic"].requests[0].query, b"limit=5")  # type: ignore[attr-defined]
-
-    def test_union(self) -> None:
-        """Elsewhere the list is the union of the upstreams', in the Anthropic shape."""
-        found = json.loads(self.house.ask(b"/v1/models", **CLAUDE).answer)
-        self.assertEqual([each["id"] for each in found["data"]], ["minimax-model", "anthropic-model"])
-        self.assertEqual(
-            (found["has_more"], found["first_id"], found["last_id"]), (False, "minimax-model", "anthropic-model")
-        )
-
-    def test_pages(self) -> None:
-        """``limit`` and ``after_id`` are kept to."""
-        first = json.loads(self.house.ask(b"/v1/models?limit=1", **CLAUDE).answer)
-        self.assertEqual((len(first["data"]), first["has_more"]), (1, True))
-        rest = json.loads(self.house.ask(b"/v1/models?limit=x&after_id=minimax-model", **CLAUDE).answer)
-        self.assertEqual([each["id"] for each in rest["data"]], ["anthropic-model"])
-        self.assertEqual(self.house.ask(b"/v1/models?limit=" + b"9" * 5000).status, 200)
-
-    def test_one(self) -> None:
-        """A single model is answered, an unknown one is a 404."""
-        self.assertEqual(json.loads(self.house.ask(b"/v1/models/minimax-model", **CLAUDE).answer)["type"], "model")
-        self.assertEqual(error(self.house.ask(b"/v1/models/nope", **CLAUDE))[:2], (404, "not_found_error"))
-
-    def test_openai(self) -> None:
-        """A client that says nothing of Anthropic or Google gets OpenAI's list."""
-        found = json.loads(self.house.ask(b"/v1/models", authorization="Bearer x").answer)
-        self.assertEqual(found["object"], "list")
-        self.assertEqual([each["object"] for each in found["data"]], ["model", "model"])
-        self.assertEqual(json.loads(self.house.ask(b"/models/minimax-model").answer)["owned_by"], "minimax")
-
-    def test_gemini(self) -> None:
-        """Google's client gets Google's list, on its own path and on the shared one."""
-        for path in (b"/v1beta/models", b"/v1/models?pageSize=5"):
-            found = json.loads(self.house.ask(path, x_goog_api_key="x").answer)
-            names = [each["name"] for each in found["models"]]
-            self.assertEqual(names, ["models/minimax-model", "models/anthropic-model"])
-        self.assertEqual(error_of_google(self.house.ask(b"/v1beta/models/nope")), (404, "NOT_FOUND"))
-
 
 
 class MessageTests(SynchronousTestCase):
