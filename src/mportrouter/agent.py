@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.interfaces import IConsumer, IProtocol, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -19,6 +19,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IAgent, IBodyProducer, IClientRequest, IPolicyForHTTPS, IResponse
 from zope.interface import implementer
 
+from . import __version__
 from .connection import Call
 from .interfaces import IResponseSink
 from .opening import Origin
@@ -278,6 +279,36 @@ def read_body(response: IResponse, limit: int) -> Deferred[bytes]:
     reader = _BodyReader(limit)
     response.deliverBody(reader)
     return reader.result
+
+
+@implementer(IBodyProducer)
+class _Whole:
+    """A request body that is written at once."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self.length = len(body)
+
+    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        consumer.write(self._body)
+        return succeed(None)
+
+    def pauseProducing(self) -> None:
+        """It has been written already."""
+
+    resumeProducing = stopProducing = pauseProducing
+
+
+async def post_json(agent: IAgent, url: str, body: bytes, limit: int) -> tuple[int, bytes]:
+    """
+    Post a JSON text.
+
+    :param limit: bytes of the answer, as of :func:`read_body`.
+    :returns: status and body of the answer.
+    """
+    fields = {b"content-type": [b"application/json"], b"user-agent": [f"mportrouter/{__version__}".encode("ascii")]}
+    response = await agent.request(b"POST", url.encode("ascii"), Headers(fields), _Whole(body))
+    return response.code, await read_body(response, limit)
 
 
 @implementer(IPolicyForHTTPS)

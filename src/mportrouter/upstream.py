@@ -238,20 +238,10 @@ class Upstream:
 
     def _renew(self, url: str, body: bytes) -> Deferred[tuple[int, bytes]]:
         """Post a renewal to the vendor's own address for it, which is none of this upstream's origin."""
-        return Deferred.fromCoroutine(self._renewal(url, body))
+        from .agent import post_json, web_agent
 
-    async def _renewal(self, url: str, body: bytes) -> tuple[int, bytes]:
-        from treq.client import HTTPClient
-
-        from .agent import read_body, web_agent
-
-        client = HTTPClient(web_agent(self._reactor, self.settings.tls))
-        headers: dict[bytes | str, bytes | str] = {
-            "content-type": "application/json",
-            "user-agent": f"mportrouter/{__version__}",
-        }
-        response = await client.post(url, data=body, headers=headers, allow_redirects=False, unbuffered=True)
-        return response.code, await read_body(response, _RENEWAL_LIMIT)
+        agent = web_agent(self._reactor, self.settings.tls)
+        return Deferred.fromCoroutine(post_json(agent, url, body, _RENEWAL_LIMIT))
 
     # ------------------------------------------------------------------------------------------- beside the data path
 

@@ -7,14 +7,15 @@ import sys
 
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.defer import CancelledError
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from ..connection import CallFailed as ConnectionCallFailed
 from ..errors import ConfigError, Kind
-from ..interfaces import ICall
+from ..fields import Fields
+from ..interfaces import ICall, ICredential
 from ..settings import TLS, Capabilities, Pins, Secret, Timeouts, UpstreamSettings
 from ..upstream import CallFailed, Upstream
 from .authorities import OTHER_PIN, ROOT, ROOT_PIN, issue, serving
@@ -58,10 +59,24 @@ IDENTITY = (b"accept-encoding", b"identity")
 VERSION = (b"anthropic-version", b"2023-06-01")
 
 
-def make(net=None, **changes):
+def make(net=None, credential=None, **changes):
     """An account at a provider on loopback."""
     settings = {"base_url": "http://127.0.0.1:8080", "api_key": Secret("sk-own")} | changes
-    return Upstream(UpstreamSettings("minimax-1", "minimax", **settings), None, net or Net())
+    return Upstream(UpstreamSettings("minimax-1", "minimax", **settings), None, net or Net(), credential=credential)
+
+
+@implementer(ICredential)
+class Changing:
+    """A credential that gives one after the other."""
+
+    def __init__(self, given):
+        self.given = given
+
+    def fields(self):
+        return self.given.pop(0)
+
+    def renew(self, refused):
+        return self.fields()
 
 
 class AccountTests(SynchronousTestCase):
@@ -117,6 +132,41 @@ class AccountTests(SynchronousTestCase):
             ("http://127.0.0.1:8080/anthropic/", b"/v1/x", b"", b"/anthropic/v1/x"),
         ):
             self.assertEqual(make(base_url=base).target_for(path, query), target)
+
+    def test_versions(self):
+        """Where the base URL ends in a version, the path's own is left out; elsewhere paths are as they came."""
+        for base, path, target in (
+            ("/v4", b"/v1/chat/completions", b"/v4/chat/completions"),
+            ("/api/paas/v4", b"/v1/models", b"/api/paas/v4/models"),
+            ("/v1", b"/v1beta/models/m:generateContent", b"/v1/models/m:generateContent"),
+            ("/v1beta1", b"/v1beta/models", b"/v1beta1/models"),
+            ("/v1", b"/responses", b"/v1/responses"),
+            ("/v1", b"/v1", b"/v1"),
+            ("/v1", b"/v1x/a", b"/v1/v1x/a"),
+            ("/backend-api/codex", b"/responses", b"/backend-api/codex/responses"),
+            ("/version1", b"/v1/a", b"/version1/v1/a"),
+            ("/openai", b"/v1/a", b"/openai/v1/a"),
+        ):
+            self.assertEqual(make(base_url="http://127.0.0.1:1" + base).target_for(path, b""), target)
+
+    def test_key_in_the_query(self):
+        """A client's key in the query stays here, but where the client's own login is asked for in that way."""
+        self.assertEqual(make().target_for(b"/v1/a", b"alt=sse&key=AIza"), b"/v1/a?alt=sse")
+        self.assertEqual(make().target_for(b"/v1/a", b"key=AIza"), b"/v1/a")
+        self.assertEqual(make(auth="client").target_for(b"/v1/a", b"key=AIza"), b"/v1/a")
+        theirs = make(auth="client", auth_style="x-goog-api-key", dialect="gemini")
+        self.assertEqual(theirs.target_for(b"/v1/a", b"key=AIza"), b"/v1/a?key=AIza")
+
+    def test_capabilities(self):
+        """What holds for a model: the first pattern that matches, else what holds for all."""
+        whole, small, other = Capabilities(), Capabilities(images="refused"), Capabilities(max_output=5)
+        upstream = make(capabilities=whole, model_capabilities=(("small-*", small), ("s*", other)))
+        for model, columns in (("small-1", small), ("s1", other), ("x", whole), ("small-1", small)):
+            self.assertIs(upstream.capabilities_for(model), columns)
+        self.assertIs(make(capabilities=whole).capabilities_for("small-1"), whole)
+        for number in range(3000):
+            upstream.capabilities_for(f"s{number}")
+        self.assertLess(len(upstream._by_model), 2000)
 
     def test_light(self):
         """Importing it loads neither treq nor Twisted's web client: the first request need not wait for them."""
@@ -257,6 +307,85 @@ class SendTests(SynchronousTestCase):
         self.assertEqual(sink.body, b"hi")
         self.assertEqual(upstream.pool.stats.idle, 1)
 
+    def test_translated(self):
+        """A request that was written anew goes out without the client's fields, to where its writer says."""
+        net = Net()
+        upstream = make(net, dialect="openai-chat", auth_style="bearer")
+        upstream.send(b"POST", b"/v1/chat/completions", b"", CLIENT, b"{}", Sink(), translated=True)
+        head = net.accept().server.received.partition(b"\r\n\r\n")[0]
+        self.assertEqual(
+            head.split(b"\r\n")[1:],
+            [
+                b"host: 127.0.0.1:8080",
+                b"content-type: application/json",
+                b"accept: */*",
+                b"accept-encoding: identity",
+                b"User-Agent: claude-cli/2.1.329 (external, cli)",
+                b"authorization: Bearer sk-own",
+                b"content-length: 2",
+            ],
+        )
+
+    def test_memory(self):
+        """What is remembered of one head of a client is told apart by where it goes and whether it was written anew."""
+        net = Net()
+        upstream = make(net)
+        fields = Fields([(b"a", b"1")])
+        fields.memo = {}
+        asked = [(b"/v1/a", b"", False), (b"/v1/a", b"", True), (b"/v1/b", b"", True), (b"/v1/b", b"x=1", True)]
+        seen = []
+        for _ in range(2):
+            for path, query, translated in asked:
+                upstream.send(b"POST", path, query, fields, b"{}", Sink(), translated=translated)
+                seen.append(net.accept().server.received)
+        self.assertEqual(seen[:4], seen[4:])
+        self.assertEqual(len(set(seen)), 4)
+        self.assertEqual(len(fields.memo), 4)
+        self.assertEqual([b"\r\na: 1\r\n" in head for head in seen[:4]], [True, False, False, False])
+        for number in range(500):
+            upstream.send(b"POST", b"/v1/models/m%d" % number, b"", fields, b"{}", Sink(), translated=True)
+        self.assertLess(len(fields.memo), 100)
+
+    def test_changing_credential(self):
+        """A credential that changes is asked for before each request, and once more where it is refused."""
+        net, sink = Net(), Sink()
+        given = [[(b"authorization", b"Bearer one")], [(b"authorization", b"Bearer two")]]
+        upstream = make(net, api_key=None, credential=Changing(given))
+        verifyObject(ICall, upstream.send(b"POST", b"/v1/responses", b"", CLIENT, b"{}", sink))
+        link = net.accept()
+        self.assertIn(b"authorization: Bearer one\r\n", link.server.received)
+        self.assertNotIn(b"sk-client", link.server.received)
+        link.answer(b"HTTP/1.1 401 X\r\nContent-Length: 0\r\n\r\n")
+        link = net.accept()
+        self.assertIn(b"authorization: Bearer two\r\n", link.server.received)
+        link.answer(OK)
+        self.assertEqual((sink.status, sink.body), (200, b"hi"))
+        self.assertEqual(upstream.pool.stats.in_flight, 0)
+
+    def test_codex(self):
+        """An account with ``auth: codex`` says what to do where nobody is logged in."""
+        net, sink = Net(), Sink()
+        upstream = make(net, api_key=None, auth="codex", auth_file="/no/such", token_url="http://127.0.0.1:9")
+        upstream.send(b"POST", b"/v1/responses", b"", CLIENT, b"{}", sink)
+        self.assertTrue(sink.quiet)
+        net.advance(0)
+        self.assertIn("run `codex login`", sink.failure.verdict.message)
+        self.assertEqual(net.pending, 0)
+        result = self.successResultOf(upstream.probe())
+        self.assertEqual((result.failure.kind, result.alive), (Kind.AUTH, False))
+
+    def test_renewal(self):
+        """A login is renewed at its own address, over a connection of its own; no field of a client's goes there."""
+        net = Net()
+        upstream = make(net)
+        result = upstream._renew("http://127.0.0.1:9/oauth/token", b'{"a": 1}')
+        link = net.accept()
+        self.assertIn(b"POST /oauth/token HTTP/1.1\r\n", link.server.received)
+        self.assertIn(b'{"a": 1}', link.server.received)
+        self.assertNotIn(b"sk-own", link.server.received)
+        link.answer(b"HTTP/1.1 401 X\r\nContent-Length: 2\r\n\r\n{}")
+        self.assertEqual(self.successResultOf(result), (401, b"{}"))
+
     def test_client_credential_stays_with_its_host(self):
         """Of two accounts only the one with ``auth: client`` is sent the client's credential, at its own host."""
         net = Net()
@@ -303,167 +432,3 @@ class TLSTests(SynchronousTestCase):
         self.assertEqual(details["pins"][-1], ROOT_PIN)
         self.assertEqual(details["mismatches"], 1)
         self.assertIn(ROOT_PIN, details["last_mismatch"])
-
-
-class ProbeTests(SynchronousTestCase):
-    """Looks that cost nothing."""
-
-    def setUp(self):
-        self.net = Net()
-
-    def probe(self, answer=None, after=0.25, **settings):
-        self.upstream = make(self.net, **settings)
-        result = self.upstream.probe()
-        self.link = self.net.accept()
-        self.sent = self.link.server.take()
-        self.net.advance(after)
-        if answer is not None:
-            self.link.answer(answer)
-        return result
-
-    def answer(self, status, body=b"{}"):
-        return b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body)
-
-    def test_models(self):
-        """It lists the models at the origin with the key, and remembers their ids; the connection stays warm."""
-        body = b'{"data":[{"id":"m1","type":"model"},{"id":"m2"}],"has_more":false}'
-        result = self.successResultOf(
-            self.probe(self.answer(b"200 OK", body), base_url="http://127.0.0.1:8080/anthropic")
-        )
-        self.assertTrue(self.sent.startswith(b"GET /v1/models HTTP/1.1\r\n"))
-        self.assertIn(b"x-api-key: sk-own\r\n", self.sent.replace(b"X-Api-Key", b"x-api-key"))
-        self.assertIn(b"nthropic-", self.sent)
-        self.assertEqual((result.status, result.models, result.keyed, result.alive), (200, ("m1", "m2"), True, True))
-        self.assertAlmostEqual(result.latency, 0.25)
-        self.assertEqual(self.upstream.models, ("m1", "m2"))
-        self.assertEqual(self.upstream.pool.stats.idle, 1)
-        self.assertEqual(self.net.getDelayedCalls()[1:], [])
-
-    def test_path(self):
-        """The path is the account's."""
-        self.probe(probe="/models?limit=1")
-        self.assertTrue(self.sent.startswith(b"GET /models?limit=1 HTTP/1.1\r\n"))
-
-    def test_no_key(self):
-        """Without a key of ours none is sent; a 401 is a sign of life."""
-        result = self.successResultOf(self.probe(self.answer(b"401 Unauthorized"), auth="client", api_key=None))
-        self.assertNotIn(b"x-api-key", self.sent.lower())
-        self.assertNotIn(b"authorization", self.sent.lower())
-        self.assertEqual((result.status, result.keyed, result.alive), (401, False, True))
-
-    def test_server_error(self):
-        """A 5xx is none."""
-        result = self.successResultOf(self.probe(self.answer(b"503 Service Unavailable")))
-        self.assertEqual((result.status, result.alive, result.models), (503, False, ()))
-
-    def test_odd_bodies(self):
-        """A list that is none is no failure, and does not make the known models forgotten."""
-        for body in (b"", b"[]", b"null", b"<", b'{"data": 1}', b'{"data": [1]}', b'{"data": [{"id": 1}]}', b"\xff"):
-            result = self.successResultOf(self.probe(self.answer(b"200 OK", body)))
-            self.assertTrue(result.alive, body)
-            self.assertEqual(result.models, ())
-        result = self.upstream.probe()
-        self.link.answer(self.answer(b"200 OK", b'{"data": [{"id": "m1"}]}'))
-        self.successResultOf(result)
-        result = self.upstream.probe()
-        self.link.answer(self.answer(b"200 OK", b"odd"))
-        self.assertEqual(self.successResultOf(result).models, ("m1",))
-
-    def test_redirect(self):
-        """A redirect is an answer; the key follows it nowhere."""
-        result = self.successResultOf(
-            self.probe(b"HTTP/1.1 302 X\r\nLocation: http://127.0.0.2/\r\nContent-Length: 0\r\n\r\n")
-        )
-        self.assertEqual(result.status, 302)
-        self.assertEqual(self.net.pending, 0)
-
-    def assertFailed(self, result, kind):
-        result = self.successResultOf(result)
-        self.assertEqual(result.failure.kind, kind)
-        self.assertFalse(result.alive)
-        self.assertEqual(self.upstream.pool.stats.in_flight, 0)
-
-    def test_refused(self):
-        """No connection is a result, not an exception."""
-        self.upstream = make(self.net)
-        result = self.upstream.probe()
-        self.net.refuse()
-        self.assertFailed(result, Kind.NETWORK)
-
-    def test_silent(self):
-        """A server that does not answer in time is left."""
-        result = self.probe()
-        self.net.advance(10)
-        self.assertFailed(result, Kind.TIMEOUT)
-        self.assertTrue(self.link.closed)
-
-    def test_silent_in_the_body(self):
-        """So is one that stops in the middle."""
-        result = self.probe(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{")
-        self.net.advance(10)
-        self.assertFailed(result, Kind.TIMEOUT)
-        self.assertTrue(self.link.closed)
-
-    def test_cut(self):
-        """An answer that breaks off says so."""
-        result = self.probe(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{")
-        self.link.close()
-        self.assertFailed(result, Kind.CUT)
-
-    def test_endless(self):
-        """An answer without end is not read for ever."""
-        result = self.probe(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n")
-        for _ in range(5):
-            self.link.answer(b"x" * 1024 * 1024)
-        self.assertFailed(result, Kind.GARBAGE)
-
-    def test_limit_is_for_everything(self):
-        """A slow head and a slow body share the one limit."""
-        result = self.probe(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{", after=6)
-        self.net.advance(3.9)
-        self.assertNoResult(result)
-        self.net.advance(0.2)
-        self.assertFailed(result, Kind.TIMEOUT)
-
-    def test_cancelled(self):
-        """Only who asked can make it fail, by cancelling it; the connection is left then."""
-        for answer in (None, b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{"):
-            result = self.probe(answer)
-            result.cancel()
-            self.failureResultOf(result, CancelledError)
-            self.assertTrue(self.link.closed)
-            self.assertEqual(self.net.getDelayedCalls(), [])
-
-    def test_own_mistake(self):
-        """A mistake of the router's own is a result too, is logged, and blames nobody."""
-        self.upstream = make(self.net)
-
-        def broken():
-            raise RuntimeError("oops")
-
-        self.patch(self.upstream, "_probe_headers", broken)
-        self.assertFailed(self.upstream.probe(), Kind.INTERNAL)
-        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
-
-    def test_connect_only_silent(self):
-        """A connection that is not made within the limit is a timeout."""
-        self.upstream = make(self.net, probe=None)
-        result = self.upstream.probe(timeout=1.0)
-        self.net.advance(1.1)
-        self.assertFailed(result, Kind.TIMEOUT)
-
-    def test_connect_only(self):
-        """An account without a probe path is just connected to."""
-        self.upstream = make(self.net, probe=None)
-        result = self.upstream.probe()
-        link = self.net.accept()
-        probed = self.successResultOf(result)
-        self.assertEqual((probed.status, probed.alive), (None, True))
-        self.assertEqual(link.server.received, b"")
-
-    def test_connect_only_refused(self):
-        """And that can fail."""
-        self.upstream = make(self.net, probe=None)
-        result = self.upstream.probe()
-        self.net.refuse()
-        self.assertFailed(result, Kind.NETWORK)
