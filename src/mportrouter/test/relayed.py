@@ -69,6 +69,9 @@ class Relayed:
         refusals: dict[str, Refusal] | None = None,
         dropped: bool = False,
         signer: str = "anthropic",
+        dialects: dict[str, str] | None = None,
+        capabilities: dict[str, Capabilities] | None = None,
+        members: dict[str, Any] | None = None,
     ) -> None:
         self.clock = Clock()
         self.upstreams = {}
@@ -76,6 +79,7 @@ class Relayed:
             settings = UpstreamSettings(
                 id=id,
                 provider=id,
+                dialect=(dialects or {}).get(id, "anthropic"),
                 timeouts=timeouts or Timeouts(),
                 limits=limits or Limits(),
                 base_url="https://x.invalid",
@@ -88,6 +92,7 @@ class Relayed:
         )
         self.contexts = contexts or {}
         self.hold = hold
+        self._own = capabilities or {}
         self.capabilities = Capabilities(strip_fields=("metadata",) if dropped else (), thinking_signature=signer)
         self.records: list[ExchangeRecord] = []
         self.exchange: Exchange | None = None
@@ -107,6 +112,7 @@ class Relayed:
                 "stream": streamed,
                 "metadata": {"user_id": "u"},
                 "messages": [{"role": "user", "content": "hi"}],
+                **(members or {}),
             }
         ).encode()
         self.channel.dataReceived(
@@ -115,7 +121,8 @@ class Relayed:
         )
 
     def target(self, attempt: Attempt) -> Target:
-        return Target("anthropic", "claude-sonnet-5-5", self.capabilities)
+        own = self._own.get(attempt.upstream, self.capabilities)
+        return Target("anthropic", "claude-sonnet-5-5", own)
 
     def estimate(self, attempt: Attempt, size: int) -> int:
         return size
