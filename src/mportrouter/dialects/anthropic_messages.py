@@ -8,7 +8,8 @@ caches and thinking signatures hold. Messages without anything special keep thei
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from .. import envelope, splice
@@ -20,6 +21,8 @@ _PLACEHOLDER = b'{"type":"text","text":"..."}'
 _RENDER_LIMIT = 16 * 1024
 
 _EMPTY = b'""'
+#: Where this stands, a search or a citation was another provider's: Anthropic's own are never empty.
+_MADE = re.compile(rb'"encrypted_(?:content|index)"[ \t\n\r]*:[ \t\n\r]*""')
 
 
 def is_server_block(kind: str) -> bool:
@@ -44,7 +47,8 @@ def edit(raw: bytes, marks: Mapping[str, list[int]], target: Target, dropped: di
         kinds.append("system")
     if capabilities.search_results == "refused":
         kinds.append("search_result")
-    if capabilities.server_tools != "honoured":
+    made = "server" in marks and capabilities.thinking_signature == "anthropic" and _MADE.search(raw) is not None
+    if made or capabilities.server_tools != "honoured":
         kinds.append("server")
     indexes = {index for kind in kinds for index in marks.get(kind, ())}
     if not indexes:
@@ -61,7 +65,7 @@ def edit(raw: bytes, marks: Mapping[str, list[int]], target: Target, dropped: di
         new: bytes | None = message
         if index in indexes:
             try:
-                new = _message(message, target, dropped, out)
+                new = _message(message, target, dropped, out, made)
             except (splice.Malformed, RecursionError):
                 new = message  # the provider judges it
         if new is None:
@@ -100,8 +104,14 @@ def _role(message: bytes, spans: Mapping[str, splice.Member]) -> Any:
     return None if member is None else splice.loads(message[member.value : member.end])
 
 
-def _message(message: bytes, target: Target, dropped: dict[str, None], before: list[bytes]) -> bytes | None:
-    """One message for the target, the very object where nothing changes, ``None`` where it goes."""
+def _message(
+    message: bytes, target: Target, dropped: dict[str, None], before: list[bytes], made: bool
+) -> bytes | None:
+    """
+    One message for the target, the very object where nothing changes, ``None`` where it goes.
+
+    :param made: searches of another provider may stand in it.
+    """
     spans = splice.members(message)
     role = _role(message, spans)
     if role == "system" and not target.capabilities.mid_system:
@@ -112,8 +122,11 @@ def _message(message: bytes, target: Target, dropped: dict[str, None], before: l
     blocks = splice.elements(message[member.value : member.end])
     kept: list[bytes] = []
     changed = False
+    ids = _made_searches(blocks) if made else ()
     for block in blocks:
         new = edit_block(block, target, dropped)
+        if made and new is block:
+            new = _without_made(block, ids, dropped)
         if new is not block:
             changed = True
         if new is not None:
@@ -224,6 +237,34 @@ def _tool_result(
     return splice.edit(
         block, {"content": b"[" + b",".join(part for part in edited if part is not None) + b"]"}, (), spans
     )
+
+
+def _made_searches(blocks: list[bytes]) -> set[str]:
+    """The ids of searches that another provider ran: their results hold nothing that Anthropic could read."""
+    found = set()
+    for block in blocks:
+        if b"web_search_tool_result" in block and _MADE.search(block):
+            value = splice.loads(block)
+            id = value.get("tool_use_id")
+            if value.get("type") == "web_search_tool_result" and isinstance(id, str):
+                found.add(id)
+    return found
+
+
+def _without_made(block: bytes, ids: Collection[str], dropped: dict[str, None]) -> bytes:
+    """A block without what only looks like Anthropic's: a foreign search as text, a text without such citations."""
+    if b"srvtoolu_" not in block and not _MADE.search(block):
+        return block
+    value = splice.loads(block)
+    kind = value.get("type")
+    id = value.get("id") if kind == "server_tool_use" else value.get("tool_use_id")
+    if kind in ("server_tool_use", "web_search_tool_result") and isinstance(id, str) and id in ids:
+        dropped["searches of another provider (sent as text)"] = None
+        return _server_text(kind, value)
+    if kind == "text" and isinstance(value.get("citations"), list) and _MADE.search(splice.dumps(value["citations"])):
+        dropped["citations of another provider"] = None
+        return splice.edit(block, None, ("citations",))
+    return block
 
 
 def _search_text(block: dict[str, Any]) -> bytes:

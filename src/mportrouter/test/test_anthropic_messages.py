@@ -180,6 +180,31 @@ class SystemTests(SynchronousTestCase):
 class DepthTests(SynchronousTestCase):
     """JSON nested so deep that it cannot be walked."""
 
+    def test_made_up_searches(self) -> None:
+        """Searches and citations that another provider's answer left behind are no longer Anthropic's; its own stay."""
+
+        def search(id: str, secret: str) -> list[Any]:
+            hit = {"type": "web_search_result", "url": "https://a", "title": "A", "encrypted_content": secret}
+            cited = {"type": "web_search_result_location", "url": "https://a", "encrypted_index": secret}
+            return [
+                {"type": "server_tool_use", "id": id, "name": "web_search", "input": {"query": "q"}},
+                {"type": "web_search_tool_result", "tool_use_id": id, "content": [hit]},
+                {"type": "text", "text": "x", "citations": [cited]},
+            ]
+
+        own, made = search("srvtoolu_1", "secret"), search("srvtoolu_2", "")
+        prepared = ready(body(messages=[USER, assistant(*own, *made), USER]), ANTHROPIC)
+        content = messages(prepared)[1]["content"]
+        self.assertEqual(content[:3], own)
+        self.assertEqual([block["type"] for block in content[3:]], ["text"] * 3)
+        self.assertIn("https://a", content[4]["text"])
+        self.assertEqual(content[5], {"type": "text", "text": "x"})
+        self.assertEqual(
+            prepared.dropped, ("searches of another provider (sent as text)", "citations of another provider")
+        )
+        untouched = body(messages=[USER, assistant(*own), USER])
+        self.assertIs(ready(untouched, ANTHROPIC).body, untouched)
+
     def test_deep_server_block(self) -> None:
         """A block that cannot be rendered keeps its bytes, and the provider judges it."""
         deep = b"[" * 900 + b"]" * 900
