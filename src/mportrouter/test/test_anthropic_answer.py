@@ -6,14 +6,19 @@ import json
 from typing import Any
 
 from anthropic.types import Message
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from ..collector import Collector, events_of
 from ..conversation import (
+    Answer,
     Citation,
     Conversation,
     Foreign,
     Opaque,
+    Reasoning,
     ReasoningControl,
     SearchHit,
     Text,
@@ -23,11 +28,13 @@ from ..conversation import (
 )
 from ..dialects.anthropic_answer import writer
 from ..dialects.anthropic_blocks import parts
+from ..dialects.anthropic_events import reader
 from ..envelope import opened
 from ..errors import Kind, RouterError
 from ..events import Cite, Close, Delta, End, Event, Finish, Hidden, Open, Other, Searched, Sign, Start, Tally
 from ..interfaces import AnswerContext, IEventWriter, Target
 from ..records import Usage
+from ..sequencer import Sequencer
 from ..settings import Capabilities
 from .test_anthropic import ask
 
@@ -423,6 +430,59 @@ class WholeTests(SynchronousTestCase):
         )
         self.assertEqual(set(found["usage"]), USAGE_KEYS)
         self.assertEqual(Message.model_validate_json(body).stop_reason, "end_turn")
+
+
+_WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20).filter(
+    lambda text: not text.isspace()
+)
+_CALLS = st.builds(
+    ToolCall,
+    st.just(""),
+    st.sampled_from(["f", "g"]),
+    st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5), max_size=3).map(
+        lambda value: json.dumps(value, separators=(",", ":"), ensure_ascii=False) if value else ""
+    ),
+)
+
+
+class RoundTripTests(SynchronousTestCase):
+    """What is written is read again."""
+
+    @given(
+        st.lists(st.builds(Text, _WORDS) | st.builds(Reasoning, _WORDS, st.just(STATE)) | _CALLS, max_size=6),
+        st.sampled_from(["end", "length", "pause", "context_full"]),
+        st.builds(Usage, *[st.integers(1, 10**6)] * 7),
+        st.booleans(),
+    )
+    @settings(max_examples=80, deadline=None)
+    def test_round_trip(self, wanted: list[Any], stop: str, usage: Usage, stream: bool) -> None:
+        """Parts, arguments, reason and numbers of any answer come out of it as they went in, streamed or whole."""
+        asked = context(turns=(Turn("user", (Text("hi"),)),))
+        writing, reading = writer(stream, asked), reader(stream, asked)
+        order, collected = Sequencer(False), Collector()
+        for event in events_of(Answer("", "m", tuple(wanted), stop, usage)):
+            for ordered in order.take(event):
+                for found in reading.feed(writing.write(ordered)):
+                    collected.take(found)
+        for found in reading.finish():
+            collected.take(found)
+        answer = collected.answer()
+        self.assertEqual([type(part) for part in answer.parts], [type(part) for part in wanted])
+        ids = set()
+        for part, told in zip(answer.parts, wanted, strict=True):
+            if isinstance(part, ToolCall):
+                ids.add(part.id)
+                self.assertEqual(
+                    (part.name, json.loads(part.arguments or "{}")), (told.name, json.loads(told.arguments or "{}"))
+                )
+            else:
+                self.assertEqual(part.text, told.text)
+                if isinstance(part, Reasoning):
+                    self.assertEqual(opened(part.opaque.value), STATE)
+        self.assertEqual(len(ids), sum(isinstance(part, ToolCall) for part in wanted))
+        self.assertEqual(answer.usage, usage)
+        called = any(isinstance(part, ToolCall) for part in wanted)
+        self.assertEqual(answer.stop, "tool_use" if called and stop == "end" else stop)
 
 
 USAGE_KEYS = {
