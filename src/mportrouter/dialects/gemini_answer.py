@@ -184,8 +184,14 @@ class _Answer(ABC):
         self._hid = False
         if event.kind == "tool":
             self._tool = event
-        elif event.kind == "reasoning" and self._pending is not None:
-            return self._put(self._carrying({"text": ""}))
+        elif event.kind == "reasoning":
+            if self._pending is not None:
+                return self._put(self._carrying({"text": ""}))
+            return b"" if self._show else self._thinking()
+        return b""
+
+    def _thinking(self) -> bytes:
+        """The model thinks, and nothing of it is shown."""
         return b""
 
     def _close(self) -> bytes:
@@ -253,9 +259,7 @@ class _Answer(ABC):
     def _response(self, parts: list[dict[str, Any]], members: dict[str, Any]) -> bytes:
         """One ``GenerateContentResponse`` with the usage."""
         candidate = {"content": {"role": "model", "parts": parts}, **members, "index": 0}
-        return splice.dumps(
-            {"candidates": [candidate], "usageMetadata": usage_metadata(self._usage), **self._head}
-        )
+        return splice.dumps({"candidates": [candidate], "usageMetadata": usage_metadata(self._usage), **self._head})
 
 
 @implementer(IEventWriter)
@@ -323,6 +327,10 @@ class StreamWriter(_Answer):
         if self._kind == "text":
             return self._put(self._carrying({"text": text}))
         return self._put({"text": text, "thought": True})
+
+    def _thinking(self) -> bytes:
+        # It may last long: the answer has begun, and nobody else shall be asked for one.
+        return b"" if self._begun else self._put({"text": ""})
 
     def _signed(self, signature: str) -> bytes:
         part: dict[str, Any] = {"text": ""}

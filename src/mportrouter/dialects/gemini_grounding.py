@@ -46,7 +46,8 @@ def citations(grounding: Mapping[str, Any], text: str, before: int) -> list[Cita
         for index in _list(support.get("groundingChunkIndices")):
             if isinstance(index, int) and 0 <= index < len(chunks):
                 url, title, raw = chunks[index]
-                found.append(Citation(url, title, "", start, end, raw, DIALECT))
+                if url:
+                    found.append(Citation(url, title, "", start, end, raw, DIALECT))
     return found
 
 

@@ -33,6 +33,18 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _TELLING = (b"finishReason", b"functionCall", b'"error"', b"blockReason")
 
 
+def _loose_at(data: bytes, line: bool) -> int:
+    """
+    Where JSON stands on a line of its own, without ``data:``; -1: nowhere.
+
+    :param line: the first byte is a line's first.
+    """
+    if line and data[:1] in (b"{", b"["):
+        return 0
+    found = [at + 1 for mark in (b"\n{", b"\n[", b"\r{", b"\r[") if (at := data.find(mark)) >= 0]
+    return min(found) if found else -1
+
+
 @implementer(IEventReader)
 class GeminiEvents:
     """
@@ -44,21 +56,22 @@ class GeminiEvents:
 
     __slots__ = (
         "_arguments", "_before", "_began", "_bytes", "_call", "_ended", "_feedback", "_finish", "_framer", "_grounding",
-        "_held", "_ids", "_key", "_kind", "_loose", "_message", "_names", "_next", "_prefix", "_request_id", "_said",
-        "_seen", "_size", "_skipped", "_stream", "_tallied", "_target", "_usage",
+        "_held", "_ids", "_key", "_kind", "_line", "_loose", "_message", "_names", "_next", "_prefix", "_request_id",
+        "_said", "_seen", "_size", "_skipped", "_tail", "_tallied", "_target", "_usage",
     )  # fmt: skip
 
     def __init__(
         self, stream: bool, target: Target, names: Mapping[str, Tool] | None = None, request_id: str = ""
     ) -> None:
-        self._stream = stream
         self._target = target
         self._names: Mapping[str, Tool] = names or {}
         self._request_id = request_id
         self._framer = sse.Framer()
         self._prefix = stream  # the form of the body is still to be seen
         self._loose = not stream  # it is JSON
-        self._held: list[bytes] = []  # of a body that is JSON
+        self._line = False  # the next byte is a line's first
+        self._tail = False  # events were followed by JSON on lines of its own, as errors in mid-stream are
+        self._held: list[bytes] = []  # of a body that is JSON, or that tail
         self._size = 0
         self._bytes = False  # anything came at all
         self._began = self._ended = False
@@ -90,13 +103,19 @@ class GeminiEvents:
             if start:
                 self._prefix = False
                 self._loose = start in b"[{"
-        if self._loose:
+        if self._loose or self._tail:
             self._bytes = True
             self._held.append(data)
             self._size += len(data)
             if self._size > WHOLE_LIMIT:
                 self._fail(garbage(f"an answer of more than {WHOLE_LIMIT} bytes"), out)
             return out
+        start = _loose_at(data, self._line)
+        if start >= 0:
+            self._tail = True
+            self._held.append(data[start:])
+            data = data[:start]
+        self._line = data.endswith((b"\n", b"\r"))
         framer = self._framer
         framer.feed(data)
         try:
@@ -116,13 +135,11 @@ class GeminiEvents:
         if self._loose:
             self._take_whole(b"".join(self._held), out)
         else:
-            rest = bytes(self._framer.rest()).strip()
-            if rest[:1] in (b"{", b"["):
-                self._take(rest, out)  # an error in mid-stream comes as it is, on lines of its own
-            else:
-                event = self._framer.finish()
-                if event is not None:
-                    self._take(event.data, out)
+            event = self._framer.finish()
+            if event is not None:
+                self._take(event.data, out)
+            if self._tail and not self._ended:
+                self._take(b"".join(self._held), out)
         if not self._ended:
             self._close_answer(out)
         return out
@@ -141,7 +158,8 @@ class GeminiEvents:
     # ------------------------------------------------------------------------------------------- events
 
     def _take_whole(self, body: bytes, out: list[Event]) -> None:
-        if not body.strip():
+        body = body.strip().removeprefix(b"\xef\xbb\xbf")
+        if not body:
             return
         try:
             value = splice.loads(body)

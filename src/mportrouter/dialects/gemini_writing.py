@@ -34,7 +34,9 @@ from .gemini_reading import DIALECT
 
 #: Names of functions (https://ai.google.dev/api/caching#FunctionDeclaration).
 NAME = r"[a-zA-Z_][a-zA-Z0-9_.:-]*"
-_OWN_FILE = re.compile(r"gs://|https://generativelanguage\.googleapis\.com/|https?://(?:www\.)?(?:youtube\.com|youtu\.be)/")
+_OWN_FILE = re.compile(
+    r"gs://|https://generativelanguage\.googleapis\.com/|https?://(?:www\.)?(?:youtube\.com|youtu\.be)/"
+)
 #: What the dialect calls sounds.
 _SOUNDS = {"audio/mpeg": "audio/mp3"}
 
