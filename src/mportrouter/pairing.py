@@ -8,6 +8,7 @@ turn; never on anything later. So a longer conversation has the same beginning, 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import is_
 
 from msgspec.structs import replace
 
@@ -158,27 +159,39 @@ class Pairing:
     def _window(self, calls: list[_Call], window: list[Turn]) -> list[Turn]:
         """What stands between the assistant's turns, the results of its calls first."""
         rest: list[Turn] = []
+        joins = False
         waiting = _Waiting(calls)
-        for turn in window:
-            if turn.role == "user" and any(type(part) is ToolResult for part in turn.parts):
-                parts: list[Part] = []
-                for part in turn.parts:
-                    if type(part) is ToolResult:
-                        parts += self._take(waiting, part)
-                    else:
-                        parts.append(part)
-                if len(parts) == len(turn.parts) and all(map(_same, parts, turn.parts)):
-                    rest.append(turn)
-                elif parts:
-                    rest.append(replace(turn, parts=tuple(parts)))
-            else:
-                rest.append(turn)
-        results = [result for call in calls if (result := self._result(call)) is not None]
+        for index, turn in enumerate(window):
+            if turn.role == "user":
+                others = self._without_results(waiting, turn.parts)
+                if others is not turn.parts:
+                    if not others:
+                        continue
+                    turn = replace(turn, parts=others)
+                joins = joins or index == 0
+            rest.append(turn)
+        results: list[Part] = [result for call in calls if (result := self._result(call)) is not None]
         if not results:
             return rest
-        if rest and rest[0].role == "user" and window[0].role == "user":
-            return [replace(rest[0], parts=(*results, *rest[0].parts)), *rest[1:]]
-        return [Turn("user", tuple(results)), *rest]
+        parts = (*results, *rest[0].parts) if joins else tuple(results)
+        first = window[0] if window else None
+        if first is not None and len(first.parts) == len(parts) and all(map(is_, first.parts, parts)):
+            rest[:joins] = [first]
+        else:
+            rest[:joins] = [Turn("user", parts)]
+        return rest
+
+    def _without_results(self, waiting: _Waiting, parts: tuple[Part, ...]) -> tuple[Part, ...]:
+        """The parts without the results that go to their calls; the same tuple where nothing changes."""
+        if not any(type(part) is ToolResult for part in parts):
+            return parts
+        out: list[Part] = []
+        for part in parts:
+            if type(part) is ToolResult:
+                out += self._take(waiting, part)
+            else:
+                out.append(part)
+        return parts if len(out) == len(parts) and all(map(is_, out, parts)) else tuple(out)
 
     def _take(self, waiting: _Waiting, result: ToolResult) -> list[Part]:
         """Give a result to its call; what stays where it stood, if anything."""
@@ -255,7 +268,3 @@ class _Waiting:
         if waiting:
             return waiting.pop()
         return self._last.get(id) if id else None
-
-
-def _same(one: object, other: object) -> bool:
-    return one is other

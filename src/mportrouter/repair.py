@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from operator import is_
 
 import attrs
 from msgspec.structs import replace
@@ -167,7 +168,8 @@ class _Parts:
                 continue
             parts = self._parts(turn.parts)
             if parts:
-                out.append(replace(turn, parts=parts))
+                same = len(parts) == len(turn.parts) and all(map(is_, parts, turn.parts))
+                out.append(turn if same else replace(turn, parts=parts))
         return out
 
     def _plain(self, parts: tuple[Part, ...]) -> bool:
