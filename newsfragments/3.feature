@@ -1,0 +1,1 @@
+Any client to any provider: Anthropic Messages, OpenAI Chat Completions, OpenAI Responses and Gemini ``generateContent`` on every port and as every upstream's dialect, streamed and not, with tools, pictures and reasoning; failing over between dialects inside one request.
