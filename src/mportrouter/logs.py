@@ -327,6 +327,8 @@ def _exchange_line(record: ExchangeRecord, level: int) -> str:
         f"{tokens} cost={record.cost / 1e12:.6f} attempts={record.attempts} outcome={record.outcome} "
         f"request={quoted(record.request_id, False)} decision={quoted(record.decision)}"
     )
+    if record.dropped:
+        line += f" dropped={quoted(', '.join(record.dropped))}"
     return f"{line} error={quoted(record.error)}" if record.error else line
 
 
@@ -353,6 +355,7 @@ def _exchange_json(record: ExchangeRecord, level: int) -> str:
             "outcome": record.outcome,
             "request": record.request_id,
             "decision": scrub(record.decision),
+            "dropped": [scrub(name) for name in record.dropped],
             "error": scrub(record.error),
         }
     )

@@ -70,6 +70,7 @@ class ExchangeRecord(msgspec.Struct, gc=False):
     :param milliseconds: the whole; ``first_milliseconds`` until the first content byte went out, or ``None``.
     :param cost: picodollars (10⁻¹² US dollars; a price of $1 a million tokens is 10⁶ picodollars a token).
     :param failed: the attempts that did not serve.
+    :param dropped: what was left out of the request or changed in meaning for the upstream.
     :param size: bytes of a request of text alone, 0 where pictures or documents are in it.
     """
 
@@ -96,3 +97,4 @@ class ExchangeRecord(msgspec.Struct, gc=False):
     stream: bool = False
     request_id: str = ""
     size: int = 0
+    dropped: tuple[str, ...] = ()

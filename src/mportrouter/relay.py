@@ -423,6 +423,8 @@ class Exchange(Walk):
             record.model = attempt.model
         if ending is not None:
             record.usage = ending.usage
+        if self._prepared is not None:
+            record.dropped = self._prepared.dropped
         record.milliseconds = (self._clock.seconds() - self._began) * 1000.0
         self._done(self)
 

@@ -149,6 +149,7 @@ class CrossingTests(SynchronousTestCase):
         capabilities = {"b": Capabilities(sampling_refused=("top_k",))}
         relayed = Relayed({"b": [WHOLE]}, dialects=CHAT, capabilities=capabilities, members={"top_k": 5}).run()
         self.assertIn("top_k", relayed.header("x-mportrouter-dropped") or "")
+        self.assertIn("top_k", relayed.record.dropped)
 
     def test_keep_alive(self) -> None:
         """A translated stream that falls silent after commit keeps its client awake."""
