@@ -229,24 +229,38 @@ class Translator:
         if not pieces:
             return at
         text = b"".join(pieces)
-        if text.translate(None, PLAIN) or not all(pieces):
-            # An escape, a character beyond ASCII, or no text at all: up to there.
-            good = []
-            for piece in pieces:
-                if not piece or piece.translate(None, PLAIN):
-                    break
-                good.append(piece)
-            if not good:
-                return at
-            pieces, text = good, b"".join(good)
-        put_before, put_after = self._put_before, self._put_after
-        out.append(b"%b%b%b" % (put_before, (put_after + put_before).join(pieces), put_after))
-        self._payload += len(text)
+        if all(pieces) and not text.translate(None, PLAIN):
+            self._put(pieces, out)
+            return at + len(text) + len(pieces) * len(joint)
+        # An escape, a character beyond ASCII, or no text at all: those events are read.
+        run: list[bytes] = []
+        for piece in pieces:
+            end = at + len(piece) + len(joint)
+            if piece and not piece.translate(None, PLAIN):
+                run.append(piece)
+            else:
+                if run:
+                    self._put(run, out)
+                    run = []
+                if b"\n\n" in piece:
+                    return at  # several events, of which the first alone may be like the others
+                self._read_event(data[at:end], out)
+                if self._joint != joint or self._before != before or self._over:
+                    return end
+            at = end
+        if run:
+            self._put(run, out)
+        return at
+
+    def _put(self, pieces: list[bytes], out: list[bytes]) -> None:
+        """Write the deltas of some texts."""
+        before, after = self._put_before, self._put_after
+        out.append(b"%b%b%b" % (before, (after + before).join(pieces), after))
         self._misses = 0
-        words = text.decode("ascii")
-        self._reader.passed(words)  # type: ignore[attr-defined]
-        self._writer.passed(words)  # type: ignore[attr-defined]
-        return at + len(text) + len(pieces) * len(joint)
+        text = b"".join(pieces).decode("ascii")
+        self._payload += len(text)
+        self._reader.passed(text)  # type: ignore[attr-defined]
+        self._writer.passed(text)  # type: ignore[attr-defined]
 
     def _read_event(self, event: bytes, out: list[bytes]) -> None:
         """Read what ends an event, and see what stands around its text."""
