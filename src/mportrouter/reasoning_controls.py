@@ -127,7 +127,7 @@ def _off(mode: str | None, effort: str | None, capabilities: Capabilities, notes
         return Asked(budget=least)
     if kind == "adaptive":
         # There an effort is more than a measure of thinking: it stays beside thinking that is off.
-        level = clamped(effort, levels) if effort not in (None, "none") and effort is not None else None
+        level = None if effort is None or effort == "none" else clamped(effort, levels)
         if capabilities.reasoning_off:
             return Asked(off=True, effort=level)
         notes.append("reasoning off")
