@@ -63,6 +63,15 @@ ENVIRONMENT = (
     "COST_THRESHOLD",
     "QUALITY_FLOOR",
     "ALERT_WEBHOOK",
+    "CEREBRAS_API_KEY",
+    "CODEX_HOME",
+    "DEEPSEEK_API_KEY",
+    "GEMINI_API_KEY",
+    "GROQ_API_KEY",
+    "KIMI_API_KEY",
+    "MOONSHOT_API_KEY",
+    "OPENAI_API_KEY",
+    "OPENROUTER_API_KEY",
 )
 """The variables that mean something by themselves, in the environment or in ``.env``."""
 

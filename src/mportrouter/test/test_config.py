@@ -9,7 +9,7 @@ from typing import Any
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from .. import config, config_schema
+from .. import catalog, config, config_schema
 from ..errors import ConfigError
 from ..settings import DemoSettings, PortSettings, Secret, Settings, Timeouts
 
@@ -90,6 +90,11 @@ class DefaultTests(SynchronousTestCase):
         sections += [*config_schema._UPSTREAM_SECTIONS.values(), config_schema._PRICES, config_schema.SECTIONS]
         for key in {key for section in sections for key in section} | set(config._TOP) | {"pace", "faults"}:
             self.assertIn(f"{key}:", text)
+
+    def test_variables_of_providers(self) -> None:
+        """The variables that the catalogue's rows read are among those that mean something."""
+        for row in catalog.load().values():
+            self.assertLessEqual({row.key_variable, row.base_variable} - {None}, set(config.ENVIRONMENT))
 
     def test_empty_file(self) -> None:
         """A file with nothing in it is as none."""
