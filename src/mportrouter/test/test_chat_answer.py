@@ -179,7 +179,7 @@ class StreamTests(SynchronousTestCase):
         self.assertEqual(chunks[-1]["choices"][0]["finish_reason"], "function_call")
 
     def test_reasoning(self) -> None:
-        """Reasoning has the member that compatible servers gave it; its state goes along in an envelope with its text."""
+        """Reasoning has the member that compatible servers gave it; its state goes along with its text."""
         events = [Open(0, "reasoning"), Delta(0, "h"), Delta(0, "m"), Sign(0, SIGNED), Close(0), *tool(1)]
         deltas = self.deltas(events, "tool_use")
         self.assertEqual(deltas[:2], [{"reasoning_content": "h"}, {"reasoning_content": "m"}])

@@ -497,7 +497,7 @@ class EndTests(SynchronousTestCase):
         self.assertIsInstance(stream(text, STOP, DONE)[-1], End)
 
     def test_unframed(self) -> None:
-        """An error that the server forgot to frame is found at the end, and a whole answer in place of a stream read."""
+        """An error that the server forgot to frame is found at the end; a whole answer in place of a stream is read."""
         raw = encode({"error": {"message": "no", "code": 503}})
         for before in (b"", said({"content": "x"})):
             for after in (b"", b"\n", b"\n\n"):
@@ -517,7 +517,8 @@ class EndTests(SynchronousTestCase):
     def test_odd_members(self) -> None:
         """Members of odd types do not hide the others."""
         odd = {
-            "id": 7, "model": None, "usage": {"prompt_tokens": "x", "completion_tokens": 3.0, "prompt_tokens_details": 1},
+            "id": 7, "model": None,
+            "usage": {"prompt_tokens": "x", "completion_tokens": 3.0, "prompt_tokens_details": 1},
             "choices": [7, {"index": "0", "delta": {"content": "x", "tool_calls": "none", "reasoning": 3}}],
         }  # fmt: skip
         events = stream(b"data: %b\n\n" % encode(odd), STOP, DONE)
