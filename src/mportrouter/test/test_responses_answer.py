@@ -1,4 +1,4 @@
-"""Tests for the writer of answers of the OpenAI Responses dialect, checked by the official SDK's types and accumulator."""
+"""Tests for the writer of answers of the OpenAI Responses dialect, judged by the official SDK's accumulator."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class WriterTests(SynchronousTestCase):
         self.assertEqual([each["type"] for each in whole["output"]], ["message", "function_call"])
         self.assertEqual([each["text"] for each in whole["output"][0]["content"]], ["one two"])
         done_at = self.kinds(stream).index("output_item.done")
-        call_at = [at for at, each in enumerate(stream) if each.get("item", {}).get("type") == "function_call"][0]
+        call_at = next(at for at, each in enumerate(stream) if each.get("item", {}).get("type") == "function_call")
         self.assertLess(done_at, call_at)
 
     def test_calls(self) -> None:
@@ -127,8 +127,9 @@ class WriterTests(SynchronousTestCase):
         """An id that the history has already, or that another call has, is replaced: clients pair by it."""
         turns = (Turn("assistant", (ToolCall("call_0", "f", "{}"),)),)
         inner = context("openai-responses", turns=turns)
-        events = [Start(), *some(0, "tool", id="call_0", name="f"), *some(1, "tool", id="same", name="f"),
-                  *some(2, "tool", id="same", name="f"), *some(3, "tool", id="not legal!", name="f"), End()]  # fmt: skip
+        given = ("call_0", "same", "same", "not legal!")
+        calls = [event for key, id in enumerate(given) for event in some(key, "tool", id=id, name="f")]
+        events = [Start(), *calls, End()]
         whole = splice.loads(written(ResponsesWriter(False, inner), events))
         ids = [each["call_id"] for each in whole["output"]]
         self.assertEqual((len(set(ids)), ids[1]), (4, "same"))
