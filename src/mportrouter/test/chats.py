@@ -12,7 +12,8 @@ from ..dialects.chat_reading import read_request
 from ..dialects.chat_request import look
 from ..dialects.chat_stream import ChatStream, ChatWhole
 from ..dialects.chat_writing import write_request
-from ..events import Delta, Event
+from ..errors import Verdict
+from ..events import Delta, End, Event, Failed
 from ..interfaces import AnswerContext, IEventReader, Prepared, Target
 from ..settings import Capabilities
 
@@ -141,3 +142,11 @@ def texts(events: Sequence[Event]) -> dict[int, str]:
         if isinstance(event, Delta):
             found[event.key] = found.get(event.key, "") + event.text
     return found
+
+
+def failure(events: Sequence[Event]) -> Verdict:
+    """What an answer failed for, which nothing else may have ended."""
+    last = events[-1]
+    assert isinstance(last, Failed), events
+    assert not any(isinstance(event, (End, Failed)) for event in events[:-1]), events
+    return last.verdict

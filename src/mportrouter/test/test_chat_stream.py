@@ -7,13 +7,13 @@ import json
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from ..conversation import Foreign, Opaque, Tool
+from ..conversation import Foreign, Opaque
 from ..dialects.chat_stream import ChatStream
-from ..errors import Kind, Verdict
-from ..events import Cite, Close, Delta, End, Event, Failed, Finish, Hidden, Open, Other, Sign, Start, Tally
+from ..errors import Kind
+from ..events import Cite, Close, Delta, End, Event, Finish, Hidden, Open, Other, Sign, Start, Tally
 from ..interfaces import IEventReader
 from ..records import Usage
-from .chats import DONE, USAGE, called, choice, chunk, encode, fragment, said, stream, target, texts
+from .chats import DONE, USAGE, called, choice, chunk, encode, failure, fragment, said, stream, target, texts
 
 ROLE = said({"role": "assistant", "content": ""})
 STOP = said({}, "stop")
@@ -184,200 +184,6 @@ class TextTests(SynchronousTestCase):
         self.assertEqual(texts(stream(said({"content": "al"}), said({"content": "l"}), last, DONE)), {0: "all"})
 
 
-class CallTests(SynchronousTestCase):
-    """Tool calls in all the ways that servers stream them."""
-
-    def calls(self, *pieces: bytes, **columns: object) -> list[tuple[str, str, str]]:
-        """Id, name and arguments of each call; that they are opened and closed once is checked."""
-        events = stream(ROLE, *pieces, DONE, **columns)
-        self.assertIsInstance(events[-1], End, events)
-        opened = [event for event in events if isinstance(event, Open) and event.kind == "tool"]
-        joined = texts(events)
-        for event in opened:
-            self.assertEqual(events.count(Close(event.key)), 1)
-        self.assertEqual(len({event.key for event in opened}), len(opened))
-        return [(event.id, event.name, joined.get(event.key, "")) for event in opened]
-
-    END = said({}, "tool_calls")
-
-    def test_usual(self) -> None:
-        """Head first, then pieces of arguments."""
-        self.assertEqual(
-            self.calls(
-                called(fragment(0, "", "c1", "f")), called(fragment(0, '{"a"')), called(fragment(0, ":1}")),
-                called(fragment(1, "", "c2", "g")), called(fragment(1, "{}")), self.END,
-            ),
-            [("c1", "f", '{"a":1}'), ("c2", "g", "{}")],
-        )  # fmt: skip
-
-    def test_variants(self) -> None:
-        """Every way of telling fragments apart gives the same two calls."""
-        f, g = ("c1", "f", '{"a":1}'), ("c2", "g", '{"b":2}')
-        one, two = f[2], g[2]
-        for words, pieces in {
-            "whole in one chunk": [called(fragment(0, one, "c1", "f"), fragment(1, two, "c2", "g"))],
-            "on the finish chunk": [
-                called(fragment(0, one, "c1", "f")), called(fragment(1, two, "c2", "g"), reason="tool_calls")
-            ],
-            "interleaved": [
-                called(fragment(0, "", "c1", "f"), fragment(1, "", "c2", "g")), called(fragment(1, two[:3])),
-                called(fragment(0, one[:2])), called(fragment(1, two[3:])), called(fragment(0, one[2:])),
-            ],
-            "id and name repeated": [
-                called(fragment(0, one[:2], "c1", "f")), called(fragment(0, one[2:], "c1", "f")),
-                called(fragment(1, two[:2], "c2", "g")), called(fragment(1, two[2:], "c2", "g")),
-            ],
-            "empty id and name later": [
-                called(fragment(0, one[:2], "c1", "f")), called(fragment(0, one[2:], "", "")),
-                called(fragment(1, two[:2], "c2", "g")), called(fragment(1, two[2:], "", "")),
-            ],
-            "no index": [
-                called(fragment(None, one[:2], "c1", "f")), called(fragment(None, one[2:])),
-                called(fragment(None, two[:2], "c2", "g")), called(fragment(None, two[2:])),
-            ],
-            "always index 0": [called(fragment(0, one, "c1", "f")), called(fragment(0, two, "c2", "g"))],
-            "always index 0, in pieces": [
-                called(fragment(0, one[:2], "c1", "f")), called(fragment(0, one[2:])),
-                called(fragment(0, two[:2], "c2", "g")), called(fragment(0, two[2:])),
-            ],
-            "from index 1": [called(fragment(1, one, "c1", "f")), called(fragment(2, two, "c2", "g"))],
-            "as objects": [called(fragment(0, {"a": 1}, "c1", "f")), called(fragment(1, {"b": 2}, "c2", "g"))],
-            "known by id only": [
-                called(fragment(None, "", "c1", "f"), fragment(None, "", "c2", "g")),
-                called(fragment(None, two, "c2")), called(fragment(None, one, "c1")),
-            ],
-            "id after the head": [
-                called(fragment(0, "", None, "f")), called(fragment(0, one, "c1")),
-                called(fragment(1, "", None, "g")), called(fragment(1, two, "c2")),
-            ],
-        }.items():  # fmt: skip
-            self.assertEqual(self.calls(*pieces, self.END), [f, g], words)
-
-    def test_no_ids(self) -> None:
-        """Calls without ids are told apart by index, by name, and by arguments that are whole."""
-        self.assertEqual(
-            self.calls(called(fragment(0, "{}", None, "f")), called(fragment(1, "{}", "", "f")), self.END),
-            [("", "f", "{}"), ("", "f", "{}")],
-        )
-        self.assertEqual(
-            self.calls(called(fragment(0, "{}", None, "f")), called(fragment(0, '{"x":1}', None, "g")), self.END),
-            [("", "f", "{}"), ("", "g", '{"x":1}')],
-        )
-        self.assertEqual(
-            self.calls(
-                called(fragment(None, '{"x":1}', None, "f")), called(fragment(None, '{"x":2}', None, "f")), self.END
-            ),
-            [("", "f", '{"x":1}'), ("", "f", '{"x":2}')],
-        )
-
-    def test_one_id_twice(self) -> None:
-        """Two calls under one id at two indexes are two calls."""
-        self.assertEqual(
-            self.calls(called(fragment(0, "{}", "c", "f")), called(fragment(1, "{}", "c", "g")), self.END),
-            [("c", "f", "{}"), ("c", "g", "{}")],
-        )
-
-    def test_name_in_pieces(self) -> None:
-        """A name may come in pieces until the arguments begin."""
-        self.assertEqual(
-            self.calls(
-                called(fragment(0, "", "c", "get_")), called(fragment(0, None, None, "it")), called(fragment(0, "{}")),
-                called(fragment(0, None, None, "get_it")), self.END,
-            ),
-            [("c", "get_it", "{}")],
-        )  # fmt: skip
-
-    def test_no_arguments(self) -> None:
-        """A call without arguments is opened and closed."""
-        for arguments in (None, ""):
-            self.assertEqual(self.calls(called(fragment(0, arguments, "c", "f")), self.END), [("c", "f", "")])
-
-    def test_cumulative(self) -> None:
-        """Arguments that repeat what came before are told once where the column says that they do."""
-        pieces = [called(fragment(0, part, "c", "f")) for part in ('{"a"', '{"a":1', '{"a":1}', '{"a":1}')]
-        self.assertEqual(self.calls(*pieces, self.END, cumulative_arguments=True), [("c", "f", '{"a":1}')])
-
-    def test_text_beside(self) -> None:
-        """Text in the delta of a call comes before it, and text between calls ends neither."""
-        events = stream(
-            said({"content": "t", "tool_calls": [fragment(0, '{"a', "c", "f")]}), said({"content": "\n"}),
-            called(fragment(0, '":1}')), self.END, DONE,
-        )  # fmt: skip
-        self.assertEqual(texts(events), {0: "t", 1: '{"a":1}', 2: "\n"})
-        kinds = [event.kind for event in events if isinstance(event, Open)]
-        self.assertEqual(kinds, ["text", "tool", "text"])
-        self.assertGreater(events.index(Close(1)), events.index(Delta(1, '":1}')))
-
-    def test_order(self) -> None:
-        """A call that has only its name is announced before what comes after it."""
-        events = stream(called(fragment(0, "", "c", "f")), said({"content": "t"}), self.END, DONE)
-        self.assertEqual([event.kind for event in events if isinstance(event, Open)], ["tool", "text"])
-
-    def test_old_form(self) -> None:
-        """A ``function_call`` of the old form is a call without an id."""
-        pieces = [
-            said({"function_call": {"name": "f", "arguments": ""}}),
-            said({"function_call": {"arguments": "{}"}}),
-            said({}, "function_call"),
-        ]
-        self.assertEqual(self.calls(*pieces), [("", "f", "{}")])
-
-    def test_old_form_beside(self) -> None:
-        """Where both forms are there, the new one counts."""
-        delta = {"tool_calls": [fragment(0, "{}", "c", "f")], "function_call": {"name": "f", "arguments": "{}"}}
-        self.assertEqual(self.calls(said(delta), self.END), [("c", "f", "{}")])
-
-    def test_after_finish(self) -> None:
-        """A call after a first, wrong reason to stop is not lost."""
-        events = stream(said({"content": "t"}, "stop"), called(fragment(0, "{}", "c", "f")), self.END, DONE)
-        self.assertEqual(sum(isinstance(event, Finish) for event in events), 1)
-        self.assertEqual(texts(events), {0: "t", 1: "{}"})
-        self.assertIsInstance(events[-1], End)
-
-    def test_custom(self) -> None:
-        """A custom tool's input is told as it is."""
-        events = stream(
-            called({"index": 0, "id": "c", "type": "custom", "custom": {"name": "p", "input": ""}}),
-            called({"index": 0, "custom": {"input": "x = 1"}}), self.END, DONE,
-        )  # fmt: skip
-        self.assertIn(Open(0, "tool", "c", "p", True), events)
-        self.assertEqual(texts(events), {0: "x = 1"})
-
-    def test_names(self) -> None:
-        """Renamed tools, namespaces and tools of free text come back as the client knows them."""
-        names = {"a_b": Tool("a.b"), "n__t": Tool("t", namespace="n"), "p": Tool("p", kind="custom")}
-        events = stream(
-            called(fragment(0, "{}", "1", "a_b"), fragment(1, "{}", "2", "n__t")),
-            called(fragment(2, '{"input":"x\\n', "3", "p")), called(fragment(2, '\\u00e9"}')), self.END, DONE,
-            names=names,
-        )  # fmt: skip
-        opened = [event for event in events if isinstance(event, Open)]
-        self.assertEqual(
-            [(event.name, event.namespace, event.custom) for event in opened],
-            [("a.b", "", False), ("t", "n", False), ("p", "", True)],
-        )
-        self.assertEqual(texts(events)[2], "x\né")
-
-    def test_custom_broken(self) -> None:
-        """Arguments of such a tool that are not what it was offered with are given as they came."""
-        for arguments in ("plain", '{"other":1}', '{"input":'):
-            events = stream(
-                called(fragment(0, arguments, "3", "p")), self.END, DONE, names={"p": Tool("p", kind="custom")}
-            )
-            self.assertEqual(texts(events), {0: arguments})
-
-    def test_thought(self) -> None:
-        """A thought signature of Google's compatible endpoint stays with its call."""
-        call = {**fragment(0, "{}", "c", "f"), "extra_content": {"google": {"thought_signature": "sig"}}}
-        events = stream(called(call), self.END, DONE)
-        self.assertIn(Open(0, "tool", "c", "f", opaque=Opaque("groq", "m", "thought", "sig")), events)
-
-    def test_nameless(self) -> None:
-        """A call whose tool nobody named breaks the answer: no client could run it."""
-        events = stream(called(fragment(0, "{}", "c")), self.END, DONE)
-        self.assertIs(_failure(events).kind, Kind.GARBAGE)
-
-
 class EndTests(SynchronousTestCase):
     """How a stream ends, and what is no end."""
 
@@ -402,16 +208,16 @@ class EndTests(SynchronousTestCase):
     def test_broken_reasons(self) -> None:
         """Reasons that are errors fail the answer with the server's words where there are some."""
         for reason, kind in (("error", Kind.UPSTREAM), ("abort", Kind.UPSTREAM)):
-            self.assertIs(_failure(stream(said({"content": "x"}), said({}, reason), DONE)).kind, kind)
+            self.assertIs(failure(stream(said({"content": "x"}), said({}, reason), DONE)).kind, kind)
         events = stream(said({"content": "x"}), said({}, "insufficient_system_resource"), DONE)
-        self.assertIs(_failure(events).kind, Kind.OVERLOADED)
+        self.assertIs(failure(events).kind, Kind.OVERLOADED)
         last = chunk(choice({}, "error", error={"code": 429, "message": "slow"}))
-        verdict = _failure(stream(said({"content": "x"}), last))
+        verdict = failure(stream(said({"content": "x"}), last))
         self.assertEqual((verdict.kind, verdict.message), (Kind.RATE, "slow"))
 
     def test_unknown_without_content(self) -> None:
         """An unknown reason after nothing is no answer."""
-        self.assertIs(_failure(stream(ROLE, said({}, "whatever"), DONE)).kind, Kind.GARBAGE)
+        self.assertIs(failure(stream(ROLE, said({}, "whatever"), DONE)).kind, Kind.GARBAGE)
 
     def test_without_done(self) -> None:
         """The end of the body after a reason to stop is a good end; so is an event without its blank line."""
@@ -422,21 +228,21 @@ class EndTests(SynchronousTestCase):
         """A stream that breaks off is broken, with its parts left open."""
         for columns in ({}, {"lenient_done": True}):
             events = stream(ROLE, said({"content": "x"}), **columns)
-            self.assertIs(_failure(events).kind, Kind.CUT)
+            self.assertIs(failure(events).kind, Kind.CUT)
             self.assertNotIn(Close(0), events)
-        self.assertIs(_failure(stream(called(fragment(0, '{"a', "c", "f")))).kind, Kind.CUT)
+        self.assertIs(failure(stream(called(fragment(0, '{"a', "c", "f")))).kind, Kind.CUT)
 
     def test_empty(self) -> None:
         """No byte, and nothing but comments, are no answer."""
-        self.assertIs(_failure(ChatStream(target()).finish()).kind, Kind.GARBAGE)
-        self.assertIs(_failure(stream(b": keepalive\n\n")).kind, Kind.CUT)
+        self.assertIs(failure(ChatStream(target()).finish()).kind, Kind.GARBAGE)
+        self.assertIs(failure(stream(b": keepalive\n\n")).kind, Kind.CUT)
 
     def test_done_without_reason(self) -> None:
         """``[DONE]`` without a reason is an end only for those known to do so, and only after content."""
         text = said({"content": "x"})
-        self.assertIs(_failure(stream(text, DONE)).kind, Kind.CUT)
+        self.assertIs(failure(stream(text, DONE)).kind, Kind.CUT)
         self.assertEqual(stream(text, DONE, lenient_done=True)[-3:], [Close(0), Finish("end"), End()])
-        self.assertIs(_failure(stream(ROLE, DONE, lenient_done=True)).kind, Kind.GARBAGE)
+        self.assertIs(failure(stream(ROLE, DONE, lenient_done=True)).kind, Kind.GARBAGE)
 
     def test_done_forms(self) -> None:
         """``[DONE]`` without its space, twice, with more after it."""
@@ -485,7 +291,7 @@ class EndTests(SynchronousTestCase):
             ({"base_resp": {"status_code": 1008, "status_msg": "no"}}, Kind.MONEY),
         ):  # fmt: skip
             for before in ((), (ROLE, said({"content": "x"}))):
-                verdict = _failure(stream(*before, b"data: %b\n\n" % encode(error), DONE))
+                verdict = failure(stream(*before, b"data: %b\n\n" % encode(error), DONE))
                 self.assertEqual((verdict.kind, verdict.message), (kind, "no"), error)
                 self.assertIsNone(verdict.status)
 
@@ -501,7 +307,7 @@ class EndTests(SynchronousTestCase):
         raw = encode({"error": {"message": "no", "code": 503}})
         for before in (b"", said({"content": "x"})):
             for after in (b"", b"\n", b"\n\n"):
-                self.assertIs(_failure(stream(before + raw + after)).kind, Kind.OVERLOADED)
+                self.assertIs(failure(stream(before + raw + after)).kind, Kind.OVERLOADED)
         answer = encode({"choices": [{"message": {"content": "all"}, "finish_reason": "stop"}], "usage": USAGE})
         events = stream(answer)
         self.assertEqual((texts(events), events[-1]), ({0: "all"}, End()))
@@ -511,8 +317,8 @@ class EndTests(SynchronousTestCase):
         events = stream(said({"content": "x"}), b"data: {oops\n\n", STOP, DONE)
         self.assertIsInstance(events[-1], End)
         events = stream(said({"content": "x"}), b'data: {"choices":[{"delta":{"tool_calls":[{oops\n\n', STOP, DONE)
-        self.assertIs(_failure(events).kind, Kind.GARBAGE)
-        self.assertIs(_failure(stream(said({"content": "x"}), b"data: {oops\n\n")).kind, Kind.GARBAGE)
+        self.assertIs(failure(events).kind, Kind.GARBAGE)
+        self.assertIs(failure(stream(said({"content": "x"}), b"data: {oops\n\n")).kind, Kind.GARBAGE)
 
     def test_odd_members(self) -> None:
         """Members of odd types do not hide the others."""
@@ -554,7 +360,7 @@ class EndTests(SynchronousTestCase):
         self.assertEqual(texts(events + reader.finish()), {0: text})
         reader = ChatStream(target())
         events = reader.feed(ROLE + b"data: " + b"x" * (17 * 1024 * 1024))
-        self.assertIs(_failure(events).kind, Kind.GARBAGE)
+        self.assertIs(failure(events).kind, Kind.GARBAGE)
         self.assertEqual(reader.feed(DONE) + reader.finish(), [])
 
     def test_two_at_once(self) -> None:
@@ -563,10 +369,3 @@ class EndTests(SynchronousTestCase):
         one.feed(said({"content": "a"}))
         self.assertEqual(texts(two.feed(said({"content": "b"}) + STOP + DONE)), {0: "b"})
         self.assertEqual(texts(one.feed(said({"content": "c"}))), {0: "c"})
-
-
-def _failure(events: list[Event]) -> Verdict:
-    last = events[-1]
-    assert isinstance(last, Failed), events
-    assert not any(isinstance(event, (End, Failed)) for event in events[:-1]), events
-    return last.verdict
