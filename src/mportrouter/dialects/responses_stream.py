@@ -46,6 +46,7 @@ class ResponsesReader(Delivery):
         self._body: list[bytes] = []
         self._size = 0
         self._framed = self._started = self._over = False
+        self._clean = False  # what comes next begins an event
         self._steps: dict[str, Callable[[WireEvent, list[Event]], None]] = {
             "response.output_text.delta": self._text_delta,
             "response.output_text.done": self._text_done,
@@ -78,13 +79,36 @@ class ResponsesReader(Delivery):
                 return out
         if framer is None:
             return out
+        if self._clean and data.endswith(b"\n\n") and b"\r" not in data:
+            # Whole events, as nearly always: no need to look for their ends.
+            for block in data[:-2].split(b"\n\n"):
+                if not self._over:
+                    self._block(block, out)
+            return out
         try:
             framer.feed(data)
             while not self._over and (event := framer.next()) is not None:
                 self._take(event, out)
         except sse.EventTooLarge as error:
             self._fail(garbage(str(error)), out)
+        self._clean = self._framed and not framer.rest() and data.endswith(b"\n\n")
         return out
+
+    def _block(self, block: bytes, out: list[Event]) -> None:
+        """The lines of one event, or of none."""
+        if block.startswith(b"event: "):
+            middle = block.find(b"\n")
+            name, data = block[7:middle], block[middle + 1 :]
+        else:
+            name, data = b"", block
+        if data.startswith(b"data: ") and b"\n" not in data:
+            self._take(sse.Event(name, data[6:]), out)
+            return
+        framer = self._framer
+        assert framer is not None
+        framer.feed(block + b"\n\n")
+        while not self._over and (event := framer.next()) is not None:
+            self._take(event, out)
 
     def finish(self) -> list[Event]:
         """See :meth:`mportrouter.interfaces.IEventReader.finish`."""

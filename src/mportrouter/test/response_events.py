@@ -127,6 +127,9 @@ def in_all_cuts(make: Callable[[], IEventReader], data: bytes) -> list[Event]:
     assert read(make(), bytewise(data)) == whole
     for seed in range(5):
         assert read(make(), cuts(data, seed)) == whole
+    events = [event + b"\n\n" for event in data.split(b"\n\n") if event]
+    for pieces in (events, [b"".join(events[:1]), b"".join(events[1:])]):
+        assert read(make(), pieces) == read(make(), [b"".join(events)])
     assert read(make(), [data.replace(b"\n", b"\r\n")]) == whole
     return whole
 

@@ -112,7 +112,7 @@ class DoorTests(SynchronousTestCase):
             self.assertEqual(failed["response"]["error"], {"code": "server_error", "message": "mportrouter: cut"})
 
     def test_sealed(self) -> None:
-        """Another provider's encrypted reasoning leaves in envelopes, in items and in the whole; all else is as it was."""
+        """Another provider's encrypted reasoning leaves in envelopes, wherever it stands; all else is as it was."""
         data = stream(REASONING, message("hi"))
         wanted = stream(SEALED, message("hi"))
         for line_end in (b"\n", b"\r\n"):

@@ -142,7 +142,7 @@ class ItemTests(SynchronousTestCase):
         self.assertEqual(found.turns[1].parts, (ToolResult("c", (Text("no"),), is_error=True, custom=True),))
 
     def test_images(self) -> None:
-        """Pictures come as data URLs whose bytes tell their type, as URLs, and as ids; a PDF among them is a document."""
+        """Pictures come as data URLs whose bytes tell their type, as URLs, and as ids; a PDF is a document."""
         self.assertEqual(
             self.part({"type": "input_image", "image_url": PNG, "detail": "low"}),
             Image(Media("base64", "iVBORw0KGgoAAAANSUhEUg==", "image/png"), "low"),
@@ -232,10 +232,11 @@ class ItemTests(SynchronousTestCase):
         """A member that cannot be understood is named with its place."""
         for given, words in (
             (5, "`input`"), ([5], "input[0]"), ([user(5)], "input[0].content[0]"),
-            ([{"role": "user", "content": 5}], "input[0].content"), ([{"role": "king", "content": "x"}], "input[0].role"),
+            ([{"role": "user", "content": 5}], "input[0].content"),
+            ([{"role": "king", "content": "x"}], "input[0].role"),
             ([{"type": "function_call", "name": "f"}], "input[0].call_id"),
             ([user({"type": "input_image"})], "input[0].content[0]"),
-            ([user({"type": "input_image", "image_url": "data:image/png;base64,###"})], "input[0].content[0].image_url"),
+            ([user({"type": "input_image", "image_url": "data:image/png;base64,###"})], "content[0].image_url"),
         ):  # fmt: skip
             error = self.assertRaises(RouterError, read, given)
             self.assertIs(error.kind, Kind.BAD_REQUEST)

@@ -130,8 +130,13 @@ class TurnTests(SynchronousTestCase):
     def test_pairing(self) -> None:
         """Calls without a result get one, results without a call become words, long ids become the same short one."""
         long = "x" * 90
-        found = items(Turn("assistant", (ToolCall(long, "f", "{}"),)), Turn("user", (ToolResult(long, (Text("r"),)),)),
-                      Turn("assistant", (ToolCall("c", "f", "{}"),)), ASK, Turn("user", (ToolResult("lost"),)))  # fmt: skip
+        found = items(
+            Turn("assistant", (ToolCall(long, "f", "{}"),)),
+            Turn("user", (ToolResult(long, (Text("r"),)),)),
+            Turn("assistant", (ToolCall("c", "f", "{}"),)),
+            ASK,
+            Turn("user", (ToolResult("lost"),)),
+        )
         self.assertEqual(found[0]["call_id"], found[1]["call_id"])
         self.assertLessEqual(len(found[0]["call_id"]), 64)
         self.assertEqual(found[3]["output"], "[tool error] [no result]")
@@ -195,8 +200,8 @@ class TurnTests(SynchronousTestCase):
                 ToolCall("c", "f", "{}"),
             )),
         )  # fmt: skip
-        self.assertEqual(found[1], {"type": "reasoning", "id": "rs_1",
-                                    "summary": [{"type": "summary_text", "text": "hm"}], "encrypted_content": "gAAA"})  # fmt: skip
+        summary = [{"type": "summary_text", "text": "hm"}]
+        self.assertEqual(found[1], {"type": "reasoning", "id": "rs_1", "summary": summary, "encrypted_content": "gAAA"})
         self.assertEqual(found[3], {"type": "reasoning", "summary": [], "encrypted_content": "g2"})
 
     def test_foreign_reasoning(self) -> None:
@@ -372,8 +377,8 @@ class MemberTests(SynchronousTestCase):
     def test_format(self) -> None:
         """Formats are flat; strict only where the schema can be; what is not bound is refused by its name."""
         found = written(output=OutputFormat("json_schema", SCHEMA), verbosity="low")["text"]
-        self.assertEqual(found, {"format": {"type": "json_schema", "name": "response", "schema": SCHEMA, "strict": False},
-                                 "verbosity": "low"})  # fmt: skip
+        wanted = {"type": "json_schema", "name": "response", "schema": SCHEMA, "strict": False}
+        self.assertEqual(found, {"format": wanted, "verbosity": "low"})
         closed = {**SCHEMA, "additionalProperties": False}
         given = OutputFormat("json_schema", closed, "n", None, "d")
         found = written(output=given)["text"]["format"]
