@@ -66,6 +66,8 @@ class Asked(Protocol):
 
     def headers_for(self, client_headers: Headers) -> list[tuple[bytes, bytes]]: ...
 
+    def url_for(self, path: bytes) -> str: ...
+
 
 class _Refused(Exception):
     """The answer is not a judgement; its text says what it was."""
@@ -129,7 +131,7 @@ class Analyzer:
         for name, value in upstream.headers_for(fields):
             headers.setdefault(name, []).append(value)
         return upstream.client.post(
-            f"{upstream.settings.base_url.rstrip('/')}/v1/messages",
+            upstream.url_for(b"/v1/messages"),
             # ASCII, so that lone surrogates in the turn survive as escapes.
             data=json.dumps(body).encode("ascii"),
             headers=headers,

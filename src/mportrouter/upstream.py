@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
@@ -245,6 +246,15 @@ class Upstream:
 
     # ------------------------------------------------------------------------------------------- beside the data path
 
+    def url_for(self, path: bytes) -> str:
+        """
+        The absolute URL of a path of the API here, for :attr:`client`.
+
+        :param path: as for :meth:`target_for`.
+        """
+        base = urlsplit(self.settings.base_url)
+        return f"{base.scheme}://{base.netloc}{self.target_for(path, b'').decode('ascii')}"
+
     @property
     def client(self) -> HTTPClient:
         """treq on this upstream's connections; it reaches this upstream's origin only and adds no key."""
@@ -364,8 +374,6 @@ class Upstream:
 
 
 def _base_path(url: str) -> bytes:
-    from urllib.parse import urlsplit
-
     return urlsplit(url).path.rstrip("/").encode("ascii")
 
 

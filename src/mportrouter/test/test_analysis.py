@@ -59,6 +59,9 @@ class StubUpstream:
         self.circuit = Breaker("anthropic", BreakerSettings(), clock.seconds, lambda: 0.5)
         self.client = client
 
+    def url_for(self, path: bytes) -> str:
+        return f"{self.settings.base_url}{path.decode()}"
+
     def headers_for(self, client_headers: Any) -> list[tuple[bytes, bytes]]:
         return [*client_headers, (b"x-api-key", b"sk-test")]
 

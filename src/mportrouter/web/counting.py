@@ -7,7 +7,6 @@ Never a generation, never a count at a circuit, and never zero: clients believe 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -103,9 +102,7 @@ class Counting:
         headers: dict[bytes | str, list[bytes | str]] = {}
         for name, value in upstream.headers_for(fields, translated=True):
             headers.setdefault(name, []).append(value)
-        base = urlsplit(upstream.settings.base_url)
-        url = f"{base.scheme}://{base.netloc}{upstream.target_for(path, b'').decode('ascii')}"
-        asked = Deferred.fromCoroutine(_read(upstream, url, prepared.body, headers))
+        asked = Deferred.fromCoroutine(_read(upstream, upstream.url_for(path), prepared.body, headers))
         return back.read_count(await asked.addTimeout(_PATIENCE, self._house.clock))
 
     def _send(self, result: tuple[int, str], request: Request, mode: ModeSettings) -> None:
