@@ -19,7 +19,7 @@ _MEMBERS = (
     "model input instructions max_output_tokens max_tool_calls top_logprobs temperature top_p truncation tools "
     "tool_choice parallel_tool_calls reasoning text include store previous_response_id conversation prompt background "
     "context_management stream stream_options service_tier metadata prompt_cache_key prompt_cache_retention "
-    "prompt_cache_options safety_identifier user moderation"
+    "prompt_cache_options safety_identifier user moderation client_metadata"
 )
 #: What the subscription backend refuses of them.
 _NOT_BACKEND = (
@@ -40,6 +40,8 @@ _ITEMS = (
 )
 _KINDS = frozenset(_ITEMS.split(" "))
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}\Z")
+#: What a custom tool takes: one text.
+_FREE = {"properties": {"input": {"type": "string"}}, "required": ["input"]}
 
 
 class ResponsesVoice:
@@ -97,7 +99,9 @@ class ResponsesVoice:
     def _check_tools(self, body: dict[str, Any]) -> None:
         for index, tool in enumerate(body.get("tools") or ()):
             kind = tool.get("type")
-            if kind == "function":
+            if kind == "namespace":
+                self._check_tools({"tools": tool.get("tools")})
+            elif kind == "function":
                 where = f"tools[{index}]"
                 if not _NAME.match(str(tool.get("name"))):
                     raise bad(f"Missing required parameter: '{where}.name'.", "missing_required_parameter")
@@ -107,7 +111,7 @@ class ResponsesVoice:
                 if tool.get("strict") is not False and schema.get("additionalProperties") is not False:
                     words = "'additionalProperties' is required to be supplied and to be false."
                     raise bad(f"Invalid schema for function '{tool['name']}': {words}", "invalid_function_parameters")
-            elif kind not in ("custom", "namespace", "web_search", "local_shell", "tool_search"):
+            elif kind not in ("custom", "web_search", "local_shell", "tool_search"):
                 raise bad(f"Invalid value: {kind!r}. Supported values are: 'function', 'custom', 'web_search' …")
 
     def _check_input(self, items: list[Any]) -> None:
@@ -120,9 +124,10 @@ class ResponsesVoice:
             if kind == "message":
                 self._check_message(where, item)
             elif kind in ("function_call", "custom_tool_call"):
-                id = item.get("id")
-                if id is not None and not str(id).startswith(("fc_", "ctc_")):
-                    raise bad(f"Invalid '{where}.id': '{id}'. Expected an ID that begins with 'fc'.", "invalid_value")
+                id, prefix = item.get("id"), "fc" if kind == "function_call" else "ctc"
+                if id is not None and not str(id).startswith(prefix):
+                    words = f"Invalid '{where}.id': '{id}'. Expected an ID that begins with '{prefix}'."
+                    raise bad(words, "invalid_value")
                 text = item.get("arguments" if kind == "function_call" else "input")
                 if not isinstance(text, str) or not 0 < len(str(item.get("call_id") or "")) <= 64:
                     raise bad(f"Missing required parameter: '{where}.arguments'.", "missing_required_parameter")
@@ -229,14 +234,17 @@ class ResponsesVoice:
             part = {"type": "output_text", "text": said.text, "annotations": [], "logprobs": []}
             message = {"id": f"msg_demo{serial:08d}", "type": "message", "status": "completed", "role": "assistant"}
             output.append({**message, "content": [part]})
-        custom = {tool["name"] for tool in body.get("tools") or () if tool.get("type") == "custom"}
+        offered = _offered(body)
         for at, (name, made) in enumerate(said.calls):
-            ids = {"id": f"fc_demo{serial:06d}{at}", "call_id": f"call_demo{serial:06d}{at}", "status": "completed"}
-            if name in custom:
-                output.append({**ids, "type": "custom_tool_call", "name": name, "input": "*** demo"})
-            else:
-                text = json.dumps(made, separators=(",", ":"), ensure_ascii=False)
-                output.append({**ids, "type": "function_call", "name": name, "arguments": text})
+            tool, space = offered[name]
+            call = {"call_id": f"call_demo{serial:06d}{at}", "status": "completed", "name": name}
+            if tool["type"] == "custom":
+                id = f"ctc_demo{serial:06d}{at}"
+                output.append({"id": id, "type": "custom_tool_call", **call, "input": made["input"]})
+                continue
+            text = json.dumps(made, separators=(",", ":"), ensure_ascii=False)
+            item = {"id": f"fc_demo{serial:06d}{at}", "type": "function_call", **call, "arguments": text}
+            output.append({**item, "namespace": space} if space else item)
         return output
 
     def _understood(self, body: dict[str, Any]) -> Asked:
@@ -256,9 +264,8 @@ class ResponsesVoice:
         if isinstance(choice, dict):
             named, choice = choice.get("name", ""), "one"
         tools = {
-            tool["name"]: tool.get("parameters") or {}
-            for tool in body.get("tools") or ()
-            if tool["type"] in ("function", "custom")
+            name: _FREE if tool["type"] == "custom" else tool.get("parameters") or {}
+            for name, (tool, _) in _offered(body).items()
         }
         effort = (body.get("reasoning") or {}).get("effort")
         return Asked(
@@ -329,6 +336,20 @@ class ResponsesVoice:
     def models(self, wanted: str) -> dict[str, Any]:
         """The list of models, or one of them."""
         raise Refusal(404, "invalid_request_error", "There is no list of models here.")
+
+
+def _offered(body: dict[str, Any]) -> dict[str, tuple[dict[str, Any], str]]:
+    """The tools that can be called, by name, each with its namespace."""
+    given = [*(body.get("tools") or ())]
+    if isinstance(body["input"], list):
+        given += [tool for item in body["input"] if item.get("type") == "additional_tools" for tool in item["tools"]]
+    offered: dict[str, tuple[dict[str, Any], str]] = {}
+    for tool in given:
+        if tool["type"] in ("function", "custom"):
+            offered[tool["name"]] = (tool, "")
+        elif tool["type"] == "namespace":
+            offered.update({each["name"]: (each, tool["name"]) for each in tool["tools"]})
+    return offered
 
 
 def _item_events(item: dict[str, Any], said: Said) -> list[tuple[str, dict[str, Any]]]:

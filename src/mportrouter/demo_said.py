@@ -19,6 +19,7 @@ import attrs
 _KEY = b"mportrouter demo signature"
 _NUMBER_OF_WORDS = re.compile(r"\b(\d{1,5}) words\b")
 _QUOTED = re.compile(r"[\"'“‘`]([^\"'”’`]+)[\"'”’`]")
+_PATCH = re.compile(r"\*\*\* Begin Patch\n.*?\n\*\*\* End Patch", re.DOTALL)
 _FILLER = (
     "These",
     "are",
@@ -175,14 +176,23 @@ def limited(text: str, stops: tuple[str, ...], left: int | None) -> tuple[tuple[
 
 
 def arguments(schema: Mapping[str, Any], text: str) -> dict[str, Any]:
-    """Made-up values for a schema's required members; a text is the last quoted one of the question."""
+    """Made-up values for a schema's required members; a text is what the question quotes."""
     properties = schema.get("properties")
-    quoted = _QUOTED.findall(text)
+    given = quoted(text)
     made: dict[str, Any] = {}
     for name in schema.get("required") or ():
         wanted = properties.get(name) if isinstance(properties, dict) else None
-        made[name] = _value(wanted if isinstance(wanted, dict) else {}, quoted[-1] if quoted else "demo")
+        made[name] = _value(wanted if isinstance(wanted, dict) else {}, given)
     return made
+
+
+def quoted(text: str) -> str:
+    """What a question gives word by word: a whole patch in it, else its last quoted text."""
+    patch = _PATCH.search(text)
+    if patch is not None:
+        return patch[0]
+    found = _QUOTED.findall(text)
+    return found[-1] if found else "demo"
 
 
 def _value(schema: Mapping[str, Any], text: str) -> Any:

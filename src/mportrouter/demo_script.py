@@ -4,8 +4,8 @@ What the stand-in providers say: from a checked Messages request to an answer, t
 - The text names the provider and the model and repeats the question shortened, so that a person sees who answered.
 - ``N words`` in the last user text makes the answer about N words long.
 - A tool is called when ``tool_choice`` forces one (MiniMax ignores that, as the real one does), or when the last user
-  text has the word *tool*; each of the request's own tools that it names is; its required arguments are made up from their
-  schema, a text argument being the last quoted text of the question.
+  text has the word *tool*; each of the request's own tools that it names is; its required arguments are made up from
+  their schema, a text argument being the last quoted text of the question, or the whole patch in it.
 - After a tool result the answer repeats the result shortened.
 - With thinking on (``enabled``, ``adaptive``) a signed thinking block comes first; ``display: omitted`` empties its
   text.
