@@ -10,7 +10,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
-import msgspec
 from zope.interface import implementer
 
 from .. import splice
@@ -21,6 +20,7 @@ from ..interfaces import AnswerContext, IEventWriter
 from ..records import Usage
 from ..tool_names import AnswerIds, made_up
 from . import gemini_errors, gemini_grounding, gemini_signatures
+from .gemini_arguments import parsed
 from .gemini_reading import DIALECT
 
 _FINISHES = {
@@ -40,7 +40,6 @@ _REASONS = frozenset(
         "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION",
     }
 )  # fmt: skip
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def usage_metadata(usage: Usage) -> dict[str, int]:
@@ -53,21 +52,6 @@ def usage_metadata(usage: Usage) -> dict[str, int]:
         counts["thoughtsTokenCount"] = usage.reasoning
     counts["totalTokenCount"] = usage.prompt + max(usage.output, usage.reasoning)
     return counts
-
-
-def arguments(text: str) -> dict[str, Any]:
-    """A call's arguments as the object that they must be here; what is none is kept as the value of ``_raw``."""
-    if not text.strip():
-        return {}
-    try:
-        return _decode(text.encode("utf-8", "surrogatepass"))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass
-    try:
-        value = splice.loads(text.encode("utf-8", "surrogatepass"))
-    except splice.Malformed:
-        return {"_raw": text}
-    return value if isinstance(value, dict) else {"_raw": text}
 
 
 class _Answer(ABC):
@@ -207,7 +191,7 @@ class _Answer(ABC):
 
     def _call(self, text: str) -> dict[str, Any]:
         tool = self._tool
-        args = {"input": text} if tool.custom else arguments(text)
+        args = {"input": text} if tool.custom else parsed(text)
         part: dict[str, Any] = {"functionCall": {"id": self._ids.call(tool.id), "name": tool.name, "args": args}}
         if tool.opaque is not None:
             part["thoughtSignature"] = gemini_signatures.write(tool.opaque)

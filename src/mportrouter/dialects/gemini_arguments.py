@@ -1,20 +1,45 @@
 """
-Arguments of a function call that come in pieces, each with its place
+Arguments of a function call: an object here, a text elsewhere; they may come in pieces, each with its place
 (https://cloud.google.com/vertex-ai/generative-ai/docs/multimodal/function-calling).
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
+
+import msgspec
 
 _STEP = re.compile(r"""\.([^.\[\]]+)|\[(\d{1,5})\]|\['((?:[^'\\]|\\.)*)'\]|\["((?:[^"\\]|\\.)*)"\]""")
 #: Elements of a list that a place may name: the next one, or one of a few that are still to come.
 _AHEAD = 1000
 
 _VALUES = ("stringValue", "numberValue", "boolValue")
+
+
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def parsed(text: str) -> dict[str, Any]:
+    """A call's arguments as the object that they must be here; what is none is kept as the value of ``_raw``."""
+    if not text.strip():
+        return {}
+    try:
+        return _decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        pass
+    try:
+        value = json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return {"_raw": text}
+    return value if isinstance(value, dict) else {"_raw": text}
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)
 
 
 class Arguments:

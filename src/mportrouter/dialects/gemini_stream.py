@@ -99,10 +99,10 @@ class GeminiEvents:
             return out
         if self._prefix:
             self._bytes = self._bytes or not data.isspace()
-            start = data.lstrip(b" \t\r\n\xef\xbb\xbf")[:1]
-            if start:
+            first = data.lstrip(b" \t\r\n\xef\xbb\xbf")[:1]
+            if first:
                 self._prefix = False
-                self._loose = start in b"[{"
+                self._loose = first in b"[{"
         if self._loose or self._tail:
             self._bytes = True
             self._held.append(data)

@@ -30,6 +30,7 @@ from ..repair import Wishes, repair
 from ..settings import Capabilities
 from ..tool_names import ToolNames
 from . import gemini_path, gemini_requested, gemini_signatures
+from .gemini_arguments import parsed
 from .gemini_reading import DIALECT
 
 #: Names of functions (https://ai.google.dev/api/caching#FunctionDeclaration).
@@ -172,7 +173,7 @@ class _Turns:
 
     def _call(self, call: ToolCall) -> dict[str, Any]:
         name = self._called[call.id] = self._names.wire(call.name, call.namespace)
-        args = splice.loads(self._names.arguments(call).encode("utf-8", "surrogatepass"))
+        args = parsed(self._names.arguments(call))
         written: dict[str, Any] = {"name": name, "args": args}
         if self._capabilities.function_ids and call.id:
             written = {"id": call.id, **written}

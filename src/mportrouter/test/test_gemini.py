@@ -125,7 +125,7 @@ class DialectTests(SynchronousTestCase):
         self.assertEqual(self.dialect.message(TEXT, looked(), "q", 1), self.dialect.message(TEXT, looked(), "q", 2))
 
     def test_ping(self) -> None:
-        """A keep-alive says nothing in a stream of events nor in an array; a comment would break the official client."""
+        """A keep-alive says nothing in either form of a stream; a comment would break the official client."""
         body = self.dialect.message("a", looked("streamGenerateContent", b"alt=sse"), "q", 1)[1]
         first, _, rest = body.partition(b"\r\n\r\n")
         pinged = self.dialect.ping + first + b"\r\n\r\n" + self.dialect.ping + rest
@@ -226,7 +226,8 @@ class SameDialectAnswerTests(SynchronousTestCase):
     STREAM = (
         b'data: {"candidates":[{"content":{"role":"model","parts":[{"text":"a"}]},"index":0}],'
         b'"usageMetadata":{"promptTokenCount":5,"totalTokenCount":5},"modelVersion":"g-1"}\r\n\r\n'
-        b'data: {"candidates":[{"content":{"role":"model","parts":[{"text":"b"}]},"index":0}],"modelVersion":"g-1"}\r\n\r\n'
+        b'data: {"candidates":[{"content":{"role":"model","parts":[{"text":"b"}]},"index":0}],'
+        b'"modelVersion":"g-1"}\r\n\r\n'
         b'data: {"candidates":[{"content":{"role":"model","parts":[{"text":""}]},"finishReason":"STOP","index":0}],'
         b'"usageMetadata":{"promptTokenCount":5,"candidatesTokenCount":2,"totalTokenCount":7},"modelVersion":"g-1"}\r\n\r\n'
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from typing import Any
+from typing import Any, ClassVar
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -153,7 +153,7 @@ class PartTests(Cuts, SynchronousTestCase):
         )
 
     def test_call(self) -> None:
-        """A call comes whole: opened, its arguments in one piece, closed; without arguments they are an empty object."""
+        """A call comes whole, its arguments in one piece; without any they are an empty object."""
         calls = (
             {"functionCall": {"id": "c1", "name": "f", "args": {"a": 1.0, "b": "é"}}},
             {"functionCall": {"name": "g"}},
@@ -354,7 +354,8 @@ class EndTests(Cuts, SynchronousTestCase):
     def test_errors(self) -> None:
         """An error is judged by its code or its name, as an object, in a list, as an event, and on lines of its own."""
         for code, name, kind in (
-            (429, "RESOURCE_EXHAUSTED", Kind.RATE), (503, "UNAVAILABLE", Kind.OVERLOADED), (500, "INTERNAL", Kind.UPSTREAM),
+            (429, "RESOURCE_EXHAUSTED", Kind.RATE), (503, "UNAVAILABLE", Kind.OVERLOADED),
+            (500, "INTERNAL", Kind.UPSTREAM),
             (504, "DEADLINE_EXCEEDED", Kind.TIMEOUT), (400, "INVALID_ARGUMENT", Kind.BAD_REQUEST),
         ):  # fmt: skip
             error: dict[str, Any] = {"error": {"code": code, "message": "m", "status": name}}
@@ -397,7 +398,8 @@ class EndTests(Cuts, SynchronousTestCase):
         """Members of odd types are passed over."""
         odd: list[Any] = [
             {"candidates": None}, {"candidates": [3, None]}, {"candidates": [{"content": []}]},
-            {"candidates": [{"content": {"parts": None}}]}, {"candidates": [{"content": {"parts": [3, {}, {"text": None}]}}]},
+            {"candidates": [{"content": {"parts": None}}]},
+            {"candidates": [{"content": {"parts": [3, {}, {"text": None}]}}]},
             {"usageMetadata": []}, {"usageMetadata": {"promptTokenCount": "x"}}, {"promptFeedback": {}},
             {"candidates": [{"finishReason": 3}]}, {"candidates": [{"finishReason": "FINISH_REASON_UNSPECIFIED"}]},
             {"candidates": [{"groundingMetadata": {"groundingChunks": 3, "groundingSupports": [3]}}]},
@@ -465,7 +467,7 @@ class UsageTests(SynchronousTestCase):
 class GroundingTests(SynchronousTestCase):
     """What an answer rests on."""
 
-    GROUNDING = {
+    GROUNDING: ClassVar[dict[str, Any]] = {
         "webSearchQueries": ["q one", "q two"],
         "groundingChunks": [
             {"web": {"uri": "https://a", "title": "A"}},
@@ -479,7 +481,7 @@ class GroundingTests(SynchronousTestCase):
     }
 
     def test_citations(self) -> None:
-        """Byte places become characters; the pages that were found are told with the first query; queries are counted."""
+        """Byte places become characters; pages are told with the first query; queries are counted."""
         events = read(
             sse(chunk({"text": "äböxy"}), chunk(finish="STOP", usage=COUNTS, groundingMetadata=self.GROUNDING))
         )
@@ -531,7 +533,8 @@ class ArgumentsTests(SynchronousTestCase):
         made = Arguments()
         for path, name, value in (
             ("$.a", "stringValue", "x"), ("$.a", "stringValue", "y"), ("$.l[1].k", "boolValue", True),
-            ("$['odd name'].v", "nullValue", "NULL_VALUE"), ('$["q\\"q"]', "numberValue", 0.5), ("$.m[0][1]", "numberValue", 3),
+            ("$['odd name'].v", "nullValue", "NULL_VALUE"), ('$["q\\"q"]', "numberValue", 0.5),
+            ("$.m[0][1]", "numberValue", 3),
         ):  # fmt: skip
             self.assertTrue(made.take({"jsonPath": path, name: value}), path)
         self.assertEqual(
