@@ -11,7 +11,7 @@ from zope.interface import implementer
 from .. import splice
 from ..conversation import Conversation
 from ..errors import Kind, RouterError
-from ..events import Close, Delta, End, Event, Finish, Open, Start
+from ..events import Close, Delta, End, Event, Finish, Open, Start, Tally
 from ..interfaces import (
     AnswerContext,
     IAnswerReader,
@@ -25,6 +25,7 @@ from ..interfaces import (
     Target,
 )
 from ..person import NEAR, letters
+from ..records import Usage
 from ..settings import Capabilities
 from . import responses_door, responses_reading, responses_request, responses_stream, responses_turn, responses_writing
 from .responses_answer import ResponsesWriter
@@ -79,7 +80,15 @@ class ResponsesDialect:
 
     def message(self, text: str, look: Look, request_id: str, created: int) -> tuple[bytes, bytes]:
         writer = ResponsesWriter(look.stream, _own(look.model, request_id, created))
-        events: tuple[Event, ...] = (Start(), Open(0, "text"), Delta(0, text), Close(0), Finish("end"), End())
+        events: tuple[Event, ...] = (
+            Start(),
+            Open(0, "text"),
+            Delta(0, text),
+            Close(0),
+            Tally(Usage()),
+            Finish("end"),
+            End(),
+        )
         return writer.content_type, b"".join(map(writer.write, events))
 
     # ------------------------------------------------------------------------------------------- other dialects

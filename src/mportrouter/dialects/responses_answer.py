@@ -400,7 +400,7 @@ class ResponsesWriter:
         out += self._end_message("completed" if reason is None else "incomplete")
         self._over = True
         status = "completed" if reason is None else "incomplete"
-        response = self._response(status, self._output, None, reason, self._usage or Usage())
+        response = self._response(status, self._output, None, reason, self._usage)
         return out + self._lifecycle(f"response.{status}", response) if self._stream else response
 
     def _response(

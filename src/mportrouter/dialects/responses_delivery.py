@@ -111,8 +111,8 @@ class Delivery:
         if item.done:
             return
         item.done = True
-        kind = found.get("type") or item.kind
-        item.kind = kind if isinstance(kind, str) else ""
+        given = found.get("type")
+        kind = item.kind = given if isinstance(given, str) else item.kind
         if isinstance(id := found.get("id"), str):
             item.id = id
         if kind == "web_search_call":

@@ -76,6 +76,8 @@ def read_request(body: bytes, look: Look) -> Conversation:
         if not isinstance(item, dict):
             raise RouterError(Kind.BAD_REQUEST, f"`{where}` must be an object")
         kind = item.get("type") or ("message" if "role" in item else "")
+        if not isinstance(kind, str):
+            raise RouterError(Kind.BAD_REQUEST, f"`{where}.type` must be a text")
         if kind in _ASIDE:
             if kind == "additional_tools":
                 offered += tools.read(item.get("tools"), f"{where}.tools")

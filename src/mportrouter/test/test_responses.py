@@ -91,6 +91,7 @@ class ResponsesDialectTests(SynchronousTestCase):
         self.assertEqual((kind, events[-1]["response"]), (b"application/json", whole))
         self.assertEqual((whole["model"], whole["created_at"]), ("gpt-x", 5))
         self.assertEqual(whole["output"][0]["content"][0]["text"], "done")
+        self.assertEqual(whole["usage"]["total_tokens"], 0)
 
     def test_command(self) -> None:
         """Letters of a command are looked for at the end of the input only."""

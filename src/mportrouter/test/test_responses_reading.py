@@ -231,7 +231,7 @@ class ItemTests(SynchronousTestCase):
     def test_malformed(self) -> None:
         """A member that cannot be understood is named with its place."""
         for given, words in (
-            (5, "`input`"), ([5], "input[0]"), ([user(5)], "input[0].content[0]"),
+            (5, "`input`"), ([5], "input[0]"), ([{"type": 5}], "input[0].type"), ([user(5)], "input[0].content[0]"),
             ([{"role": "user", "content": 5}], "input[0].content"),
             ([{"role": "king", "content": "x"}], "input[0].role"),
             ([{"type": "function_call", "name": "f"}], "input[0].call_id"),

@@ -384,6 +384,7 @@ class StreamTests(SynchronousTestCase):
         """Numbers as texts, nulls and lone surrogates do not end a stream."""
         found = self.events(
             created(model=None, id=None),
+            done(7, {"id": 3, "type": ["message"], "content": None}),
             ev("response.output_text.delta", output_index=0, content_index=None, delta="\ud83d", logprobs=None),
             ev("response.output_text.delta", output_index=0, content_index=0, delta="\ude00", obfuscation="zz"),
             ev("response.output_text.delta", output_index="0", content_index=0, delta=None),
