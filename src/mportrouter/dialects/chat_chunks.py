@@ -283,4 +283,4 @@ def trouble_in(chunk: Chunk) -> Verdict | None:
 
 def garbage(message: str) -> Verdict:
     """An answer that is none."""
-    return Verdict(Kind.GARBAGE, message, retry_same=True)
+    return Verdict(Kind.GARBAGE, message, retry_same=True, status=200)

@@ -76,7 +76,7 @@ class _Reading:
             self._add("user", read_parts(message.get("content"), f"{where}.content"))
         elif role == "assistant":
             self._add("assistant", self._assistant(message, where))
-        elif role in INSTRUCTING:
+        elif isinstance(role, str) and role in INSTRUCTING:
             parts = read_parts(message.get("content"), f"{where}.content")
             if self.turns:
                 self._add("system", parts)

@@ -63,7 +63,6 @@ class Options:
                 self._notes[self._word("parallel")] = None
 
     def _function(self, tool: Tool) -> dict[str, Any]:
-        unwanted = self._capabilities.strip_tool_fields
         function: dict[str, Any] = {"name": tool.name}
         if tool.description:
             function["description"] = tool.description
@@ -71,11 +70,12 @@ class Options:
             schema = clean(tool.schema, self._capabilities.schema_profile or "openai")
             if schema is not None:
                 function["parameters"] = schema
-        if tool.strict is not None:
-            if "strict" not in unwanted:
-                function["strict"] = tool.strict
-            elif tool.strict:
+        # Not strict is what the dialect takes for granted, and what servers without the member are.
+        if tool.strict:
+            if "strict" in self._capabilities.strip_tool_fields:
                 self._notes["tools[].strict"] = None
+            else:
+                function["strict"] = True
         return {"type": "function", "function": function}
 
     def _searches(self, body: dict[str, Any], choice: ToolChoice | None, functions: bool) -> bool:

@@ -57,7 +57,8 @@ def read_request(body: bytes, look: Look) -> Conversation:
         system=system,
         tools=_tools(top),
         tool_choice=_choice(top),
-        parallel=_flag(top, "parallel_tool_calls"),
+        # An answer in the old form has room for one call.
+        parallel=False if top.get("functions") and not top.get("tools") else _flag(top, "parallel_tool_calls"),
         max_output=(_whole(top, "max_tokens") if limit is None else limit) or None,
         sampling=_sampling(top),
         reasoning=_reasoning(top, unread),

@@ -101,7 +101,7 @@ class ChatStream:
         elif not self._bytes:
             self._fail(garbage("the answer is empty"), out)
         else:
-            self._fail(Verdict(Kind.CUT, "the stream ended before its end", retry_same=True), out)
+            self._fail(Verdict(Kind.CUT, "the stream ended before its end", retry_same=True, status=200), out)
         return out
 
     def template(self, event: bytes) -> tuple[bytes, bytes] | None:
@@ -225,7 +225,7 @@ class ChatStream:
         if not parts.finished:
             if not (self._lenient and parts.seen):
                 kind = Kind.CUT if parts.seen else Kind.GARBAGE
-                self._fail(Verdict(kind, "the stream ended without a reason to stop", retry_same=True), out)
+                self._fail(Verdict(kind, "the stream ended without a reason to stop", retry_same=True, status=200), out)
                 return
             if not parts.settle(out):
                 self._fail(garbage("a tool call has no name"), out)

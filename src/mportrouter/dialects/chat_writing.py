@@ -76,7 +76,7 @@ def write_request(conversation: Conversation, target: Target) -> Prepared:
     notes.update(dict.fromkeys(conversation.unread))
     path = b"" if capabilities.generate_path is None else capabilities.generate_path.encode()
     written = b'%b,"messages":[%b]}' % (_encoded(body)[:-1], b",".join(map(_encoded, messages)))
-    return Prepared(written, tuple(notes), path, names=names.names)
+    return Prepared(written, tuple(notes), path, b"", names.names)
 
 
 def _thinks(wanted: Asked | None) -> bool:

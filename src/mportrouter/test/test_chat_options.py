@@ -6,6 +6,7 @@ import itertools
 import json
 from typing import Any
 
+from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from ..conversation import (
@@ -64,7 +65,7 @@ class OptionTests(SynchronousTestCase):
 
     def test_tools(self) -> None:
         """Functions nested, without parameters where there were none."""
-        sent = self.sent(tools=(TOOL, Tool("g", strict=True)))["tools"]
+        sent = self.sent(tools=(replace(TOOL, strict=False), Tool("g", strict=True)))["tools"]
         self.assertEqual(
             sent,
             [
@@ -238,7 +239,7 @@ class OptionTests(SynchronousTestCase):
         sent = self.sent(max_output=5, columns={"always_true": ("reasoning_split",), "strip_fields": ("max_tokens",)})
         self.assertEqual(sent, {"reasoning_split": True})
         done = prepared(conversation(unread=("context_management",)), generate_path="/x")
-        self.assertEqual((done.dropped, done.path), (("context_management",), b"/x"))
+        self.assertEqual((done.dropped, done.path, done.query), (("context_management",), b"/x", b""))
 
     def test_prefix(self) -> None:
         """The same conversation gives the same bytes, and a longer one the same beginning."""

@@ -189,6 +189,7 @@ class MessageTests(SynchronousTestCase):
         for message, words in (
             (3, "messages[0]"),
             ({"role": "robot"}, "messages[0].role"),
+            ({"role": {"user": 1}}, "messages[0].role"),
             ({"role": "user", "content": 3}, "messages[0].content"),
             ({"role": "user", "content": [3]}, "messages[0].content[0]"),
             ({"role": "user", "content": [{"type": "text"}]}, "messages[0].content[0].text"),
@@ -246,7 +247,7 @@ class MemberTests(SynchronousTestCase):
         asked = read(functions=[{"name": "f"}], function_call={"name": "f"})
         self.assertEqual([tool.name for tool in asked.tools], ["f"])
         self.assertIsInstance(asked.tools[0], Tool)
-        self.assertEqual(asked.tool_choice, ToolChoice("one", "f"))
+        self.assertEqual((asked.tool_choice, asked.parallel), (ToolChoice("one", "f"), False))
         self.assertEqual(read(function_call="none").tool_choice, ToolChoice("none"))
 
     def test_choice(self) -> None:
