@@ -188,6 +188,8 @@ class Limits:
     requests: float | None = None  # a minute
     tokens: float | None = None  # a minute
     concurrency: int | None = None  # exchanges under way
+    #: Seconds that a request may wait for its turn where nobody else can serve it.
+    wait: float = 5.0
 
 
 @attrs.frozen
@@ -236,6 +238,8 @@ class UpstreamSettings:
     auth_style: str = "x-api-key"
     #: Patterns (``*`` and ``?``; first match wins) to the model that exists there; no match: the name as it came.
     models: tuple[tuple[str, str], ...] = ()
+    #: The only models it offers (a list in the file, in place of patterns); empty: whatever it is asked for.
+    offers: tuple[str, ...] = ()
     capabilities: Capabilities = Capabilities()
     #: Patterns of models at this upstream to what differs there from ``capabilities``; first match wins.
     model_capabilities: tuple[tuple[str, Capabilities], ...] = ()
@@ -270,11 +274,42 @@ class Interactive:
 
 
 @attrs.frozen
+class TableRow:
+    """
+    One row of a routing table.
+
+    :param match: a pattern of model names (``*`` and ``?``; without either: any name that holds it); ``""``: every
+        name, the table's default.
+    :param model: the model to ask for there; ``""``: as the upstream's own ``models`` say.
+    :param path: where generations are asked for there, instead of the upstream's own place; ``""``: that.
+    :param timeouts: instead of the upstream's own, or ``None``.
+    :param name: what health reports call it: the tier.
+    """
+
+    match: str
+    upstream: str
+    model: str = ""
+    path: str = ""
+    timeouts: Timeouts | None = None
+    name: str = ""
+
+
+@attrs.frozen
 class ModeSettings:
     """
     A named routing policy.
 
-    :param strategy: ``only``, ``fallback`` or ``interactive``.
+    :param strategy: ``only``, ``fallback``, ``interactive``, ``table``, ``exhaust`` or ``round-robin``.
+    :param table: of the strategy ``table``: the first row that matches wins.
+    :param tags: a sub-agent's tag in the system prompt names upstream and model, before the strategy is asked.
+    :param move_on: statuses after which the next upstream is asked; any other is the client's. ``None``: as the failure
+        means. (Network faults always move on.)
+    :param cooldown: seconds for which an upstream is left alone after a failure that moved on; ``None``: as its circuit
+        says.
+    :param retry_after: seconds that an exhausted account rests where its provider gave no time (``exhaust``,
+        ``round-robin``).
+    :param auto_model: a model name that stands for round-robin over all accounts (``exhaust``), ``""``: none.
+    :param affinity: a conversation stays on its account while that is healthy (``exhaust``, ``round-robin``).
     :param upstreams: ids in order; for ``interactive`` the cheap one first, the strong one second.
     :param retries: second tries at one upstream before the plan moves on.
     :param retry_timeouts: whether a silent upstream is asked again (``False``: after a timeout the plan moves on).
@@ -288,6 +323,13 @@ class ModeSettings:
     retry_timeouts: bool = True
     retry_delay: float = 0.5
     interactive: Interactive = Interactive()
+    table: tuple[TableRow, ...] = ()
+    tags: bool = False
+    move_on: tuple[int, ...] | None = None
+    cooldown: float | None = None
+    retry_after: float = 300.0
+    auto_model: str = ""
+    affinity: bool = True
 
 
 @attrs.frozen
@@ -299,6 +341,8 @@ class PortSettings:
     :param commit: ``first-content`` (stream at once) or ``complete`` (hold the answer until it is whole).
     :param locked: refuse to be switched.
     :param token: gateway token that clients of this port must send, or ``None``.
+    :param client_limit: requests a minute that one client may send; 0: any number.
+    :param body_bytes: limit of a request body, or ``None``: that of the front door.
     """
 
     port: int
@@ -307,6 +351,8 @@ class PortSettings:
     commit: str = "first-content"
     locked: bool = False
     token: Secret | None = None
+    client_limit: int = 0
+    body_bytes: int | None = None
 
 
 @attrs.frozen
@@ -350,6 +396,8 @@ class LogSettings:
     format: str = "text"  # or json
     rotate_bytes: int = 10 * 1024 * 1024
     keep: int = 5
+    #: A file that gets one JSON line of tokens for each answer (``usage.jsonl``), or ``None``.
+    usage: str | None = None
 
 
 @attrs.frozen

@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 
 from ..errors import RouterError
-from ..settings import Capabilities
+from ..settings import Capabilities, Timeouts
 from .complexity import Score
 
 _HONOURS_ALL = Capabilities()
@@ -25,6 +25,9 @@ class Facts:
     :param score: the task's complexity, or ``None`` where nobody looked.
     :param share_key: the same key falls on the same side wherever traffic is shared.
     :param port: the port it came to; 0: unknown.
+    :param turn: how many requests this mode has had before: whose turn it is in a round.
+    :param stay: the upstream that this conversation was served by last, ``""``: none, or it is free to move.
+    :param tag: upstream (or provider) and model that a sub-agent's tag names, or ``None``.
     """
 
     mode: str
@@ -36,6 +39,9 @@ class Facts:
     score: Score | None = None
     share_key: str = ""
     port: int = 0
+    turn: int = 0
+    stay: str = ""
+    tag: tuple[str, str] | None = None
 
 
 @attrs.frozen
@@ -49,6 +55,8 @@ class UpstreamView:
     :param context: tokens that this model takes, or ``None`` where unknown.
     :param cost: expected picodollars of this request there, or ``None`` where unknown.
     :param reason: why it is as it is, for the decision's text (``circuit open``); ``""``: the rank's own word.
+    :param offers: it has the model that the client asks for.
+    :param retry_in: seconds until it may be asked again; 0: now.
     """
 
     id: str
@@ -61,6 +69,8 @@ class UpstreamView:
     enabled: bool = True
     cost: int | None = None
     reason: str = ""
+    offers: bool = True
+    retry_in: float = 0.0
 
 
 @attrs.frozen
@@ -69,11 +79,15 @@ class Attempt:
     One upstream and the model it is asked for.
 
     :param reason: why it has its place in the plan.
+    :param path: where generations are asked for, ``""``: the upstream's own place.
+    :param timeouts: instead of the upstream's own, or ``None``.
     """
 
     upstream: str
     model: str
     reason: str = ""
+    path: str = ""
+    timeouts: Timeouts | None = None
 
 
 @attrs.frozen
