@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 from twisted.application.service import Service
@@ -22,8 +22,11 @@ from twisted.python.failure import Failure
 from .circuit import CircuitBreaker, verdict_of
 from .commands import duration
 from .errors import Kind, Verdict
-from .settings import HealthSettings
+from .settings import HealthSettings, ModeSettings
 from .verdicts import classify
+
+if TYPE_CHECKING:
+    from .upstream import Upstream
 
 #: Weight of the newest latency in the mean that is shown.
 _WEIGHT = 0.3
@@ -282,3 +285,29 @@ class HealthChecker(Service):
 
 def _iso(epoch: float) -> str:
     return datetime.fromtimestamp(epoch, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def told_for(
+    mode: ModeSettings, upstreams: Mapping[str, Upstream], status: int, body: dict[str, Any]
+) -> tuple[int, dict[str, Any]]:
+    """
+    A report with what users of the mode's strategy look for in it.
+
+    A routing table tells its ``tiers``, and is not well where one has no key; stacked accounts tell their models.
+    """
+    if mode.strategy == "table":
+        tiers = {}
+        for row in mode.table:
+            settings = upstreams[row.upstream].settings
+            keyed = settings.api_key is not None or settings.auth != "key" or settings.auth_style == "none"
+            tiers[row.name or row.match.strip("*-") or "default"] = {"upstream": row.upstream, "key_present": keyed}
+        if not all(tier["key_present"] for tier in tiers.values()):
+            status, body = 503, {**body, "status": "unhealthy"}
+        elif body["status"] == "healthy":
+            body = {**body, "status": "ok"}
+        return status, {**body, "tiers": tiers}
+    for id in mode.upstreams:
+        settings = upstreams[id].settings
+        if settings.offers and id in body["providers"]:
+            body["providers"][id].update(type=settings.provider, models=list(settings.offers))
+    return status, body

@@ -26,7 +26,7 @@ from .catalog import load as load_catalog
 from .circuit import CircuitBreaker
 from .console import Console
 from .errors import ConfigError, Kind
-from .health import HealthChecker
+from .health import HealthChecker, told_for
 from .ledger import Ledger
 from .logs import RouterLog
 from .ports import PortService, refuse_taken
@@ -37,6 +37,7 @@ from .settings import ModeSettings, Pins, PortSettings, Secret, Settings, Upstre
 from .state import FileState, prepare_directory
 from .tokens import Calibration
 from .upstream import Upstream
+from .usage_log import UsageLog
 from .watch import Watch
 from .web.admission import Admission
 from .web.http1 import HTTPServerFactory
@@ -83,6 +84,7 @@ class Router(MultiService):
         self.state = FileState(kept, reactor.seconds)
         self.log = RouterLog(settings.logs, reactor, publisher=globalLogPublisher)
         self.ledger = Ledger(kept, reactor, providers=("minimax", "anthropic"))
+        self.usage = UsageLog(settings.logs.usage, reactor)
         self.alerts = Alerts(settings.alerts, reactor)
         self.alerts.setName("alerts")
         self.admission = Admission(settings.front, settings.host)
@@ -96,7 +98,7 @@ class Router(MultiService):
         )
         self.admin.setName("admin")
         self.site = Site(self)
-        for service in (self.log, self.ledger, self.alerts, self.health, self.admin):
+        for service in (self.log, self.ledger, self.usage, self.alerts, self.health, self.admin):
             service.setServiceParent(self)
         for number in sorted(settings.ports):
             self._add_port(settings.ports[number], settings)
@@ -194,6 +196,7 @@ class Router(MultiService):
         if record.decision and record.outcome != "command":
             self.last_decision = record.decision
         self.ledger.add(record)
+        self.usage.add(record)
         self.log.exchange(record)
         ceiling = runtime.settings.budget.per_hour
         if ceiling is not None and record.cost:
@@ -241,7 +244,13 @@ class Router(MultiService):
 
     def health_report(self, mode: str) -> tuple[int, dict[str, Any]]:
         """HTTP status and body of ``GET /health``."""
-        return self.health.report(mode, self.uptime)
+        settings = self.runtime.settings.modes.get(mode)
+        report = self.health.report(mode, self.uptime)
+        return report if settings is None else told_for(settings, self.runtime.upstreams, *report)
+
+    def usage_report(self) -> dict[str, Any]:
+        """What ``GET /api/usage`` answers."""
+        return self.usage.report()
 
     def upstream_event(self, upstream: str, event: str, detail: str) -> None:
         """Something happened to an upstream: log it, and let the alerts decide whether it is told."""

@@ -24,6 +24,8 @@ from .tokens import Calibration, estimate_tokens, media_tokens
 from .upstream import Upstream
 
 _PLANS = 1024  # plans that are remembered
+#: Strategies whose plans depend on nothing but the facts and the ranks.
+_REMEMBERED = frozenset(["only", "fallback", "table"])
 
 
 @attrs.define(eq=False)
@@ -76,12 +78,27 @@ class Runtime:
         media, tokens = media_tokens(conversation)
         return self.estimate(attempt, max(0, size - media)) + tokens
 
-    def plan(self, mode: ModeSettings, look: Look, over_budget: bool) -> Plan:
+    def plan(
+        self,
+        mode: ModeSettings,
+        look: Look,
+        over_budget: bool,
+        turn: int = 0,
+        stay: str = "",
+        tag: tuple[str, str] | None = None,
+    ) -> Plan:
         """
         The plan of a mode that decides without reading the text.
 
-        The same facts and the same state of the circuits give the same plan, so it is remembered.
+        The same facts and the same state of the circuits give the same plan, so it is remembered where that is all
+        that counts.
+
+        :param turn: how many requests this mode has had before.
+        :param stay: the upstream that the conversation was served by last, or ``""``.
+        :param tag: what a sub-agent's tag names, or ``None``.
         """
+        if tag is not None or mode.strategy not in _REMEMBERED:
+            return self._plan(mode, look, over_budget, None, "", 0, 0.0, turn, stay, tag)
         model = look.model
         upstreams = self.upstreams
         state = []
@@ -118,6 +135,9 @@ class Runtime:
         share_key: str,
         tokens: int,
         at: float,
+        turn: int = 0,
+        stay: str = "",
+        tag: tuple[str, str] | None = None,
     ) -> Plan:
         facts = Facts(
             mode=mode.name,
@@ -128,13 +148,18 @@ class Runtime:
             max_output=look.max_output,
             score=score,
             share_key=share_key,
+            turn=turn,
+            stay=stay,
+            tag=tag,
         )
-        views = [self._view(id, look, tokens, at) for id in mode.upstreams]
+        views = [self._view(id, look, tokens, at, mode.auto_model) for id in mode.upstreams]
         return plan(mode, facts, views, over_budget, self.settings.budget.per_hour)
 
-    def _view(self, id: str, look: Look, tokens: int, at: float) -> UpstreamView:
+    def _view(self, id: str, look: Look, tokens: int, at: float, auto_model: str = "") -> UpstreamView:
         upstream = self.upstreams[id]
-        model = upstream.model_for(look.model)
+        offered = upstream.settings.offers
+        auto = auto_model != "" and look.model == auto_model
+        model = upstream.model_for(offered[0] if auto and offered else look.model)
         limit = upstream.settings.limits.concurrency
         cost = None
         if tokens:
@@ -151,6 +176,8 @@ class Runtime:
             context=self.context(Attempt(id, model, "")),
             enabled=upstream.enabled,
             cost=cost,
+            offers=auto or not offered or look.model in offered,
+            retry_in=upstream.circuit.retry_in(model),
         )
 
     def price(self, record: ExchangeRecord) -> None:

@@ -22,6 +22,7 @@ from ..routing.complexity import RoutingFeatures, Score, score
 from ..routing.policy import Plan
 from ..runtime import Runtime, share_key
 from ..settings import ModeSettings
+from . import stays
 from .http1 import Request
 
 if TYPE_CHECKING:
@@ -90,10 +91,19 @@ class Messages:
         runtime = house.runtime
         mode = self._site.mode_of(port, session)
         over = self._over_budget(runtime)
-        if mode.strategy == "interactive":
+        tag = None
+        if mode.tags and (tag := self._dialect.tag(body, look)) is not None:
+            body = request.body = self._dialect.without_tag(body, look)
+            look = self._dialect.look(body, request.path, request.query)
+        if tag is not None or mode.strategy in ("only", "fallback", "table"):
+            self._carry(request, port, look, session, mode, runtime, runtime.plan(mode, look, over, tag=tag))
+        elif mode.strategy == "interactive":
             self._interactive(request, port, look, session, mode, runtime, over)
         else:
-            self._carry(request, port, look, session, mode, runtime, runtime.plan(mode, look, over))
+            stay = stays.find(state, self._dialect, body, look, session, mode)
+            turn = self._site.turns[mode.name] = self._site.turns.get(mode.name, -1) + 1
+            plan = runtime.plan(mode, look, over, turn, stay.upstream)
+            self._carry(request, port, look, session, mode, runtime, plan, stay)
 
     def _over_budget(self, runtime: Runtime) -> bool:
         ceiling = runtime.settings.budget.per_hour
@@ -110,6 +120,7 @@ class Messages:
         mode: ModeSettings,
         runtime: Runtime,
         plan: Plan,
+        stay: stays.Stay = stays.NOWHERE,
     ) -> None:
         site, house = self._site, self._house
         record = ExchangeRecord(
@@ -138,6 +149,8 @@ class Messages:
 
         def done(exchange: Exchange) -> None:
             site.ended()
+            if stay.key and exchange.record.outcome == "ok":
+                stays.keep(house.state, stay, exchange.record.upstream)
             house.record(runtime, exchange.record)
 
         Exchange(

@@ -72,7 +72,7 @@ class Models:
         if len(mode.upstreams) != 1:
             return None
         upstream = self._house.runtime.upstreams[mode.upstreams[0]]
-        if not upstream.enabled or not upstream.capabilities.other_paths:
+        if not upstream.enabled or not upstream.capabilities.other_paths or upstream.settings.offers:
             return None
         spoken = upstream.settings.dialect
         if dialect in (ANTHROPIC, GEMINI):
@@ -83,17 +83,23 @@ class Models:
         """The models of the mode's upstreams, asking those that have never told theirs."""
         runtime = self._house.runtime
         upstreams = [runtime.upstreams[id] for id in mode.upstreams]
-        asked = [upstream.probe() for upstream in upstreams if upstream.enabled and not upstream.models]
+        asked = [
+            upstream.probe()
+            for upstream in upstreams
+            if upstream.enabled and not upstream.models and not upstream.settings.offers
+        ]
         learnt = DeferredList(asked, consumeErrors=True)
 
         def union(_: Any) -> list[ModelRow]:
             rows: dict[str, ModelRow] = {}
+            if mode.auto_model:
+                rows[mode.auto_model] = ModelRow(mode.auto_model, "multirouter")
             for upstream in upstreams:
-                for id in upstream.models if upstream.enabled else ():
+                for id in (upstream.settings.offers or upstream.models) if upstream.enabled else ():
                     context = runtime.context(Attempt(upstream.id, id, ""))
                     row = ModelRow(id, upstream.provider_name, 0, context, upstream.capabilities_for(id).max_output)
                     rows.setdefault(id, row)
-            if not rows:
+            if not rows.keys() - {mode.auto_model}:
                 names = ", ".join(mode.upstreams)
                 raise RouterError(Kind.UNAVAILABLE, f"none of {names} has told its models yet", 5.0)
             return list(rows.values())

@@ -81,6 +81,9 @@ class House(Protocol):
     def health_report(self, mode: str) -> tuple[int, dict[str, Any]]:
         """HTTP status and body of ``GET /health``."""
 
+    def usage_report(self) -> dict[str, Any]:
+        """What ``GET /api/usage`` answers."""
+
 
 class Site:
     """
@@ -98,6 +101,8 @@ class Site:
 
         self.house = house
         self.under_way = 0
+        #: Requests that each mode has had, for whose turn it is in a round.
+        self.turns: dict[str, int] = {}
         self._prefix = os.urandom(6).hex()
         self._serial = itertools.count(1)
         models = Models(self)
@@ -112,6 +117,7 @@ class Site:
             b"/v1beta/models": (_READ, models.listing),
             b"/health": (_READ, self._health),
             b"/status": (_READ, self._status),
+            b"/api/usage": (_READ, self._usage),
             b"/": (_READ, self._root),
         }
         generate = (post, Messages(self, GEMINI).answer)
@@ -311,6 +317,9 @@ class Site:
         answer = maybeDeferred(self.house.console.status, port.number)
         answer.addCallback(lambda value: self.respond_json(request, 200, value))
         answer.addErrback(self.failed, request)
+
+    def _usage(self, request: Request, port: PortService, fields: Fields) -> None:
+        self.respond_json(request, 200, self.house.usage_report())
 
     # ------------------------------------------------------------------------------------------- handed on as it is
 
