@@ -25,7 +25,8 @@ class Facts:
     :param score: the task's complexity, or ``None`` where nobody looked.
     :param share_key: the same key falls on the same side wherever traffic is shared.
     :param port: the port it came to; 0: unknown.
-    :param turn: how many requests this mode has had before: whose turn it is in a round.
+    :param turn: how many turns requests for this model have taken in this mode: whose turn it is in a round. A request
+        that stays with its upstream takes none; else conversations that stay could take every turn of one account.
     :param stay: the upstream that this conversation was served by last, ``""``: none, or it is free to move.
     :param tag: upstream (or provider) and model that a sub-agent's tag names, or ``None``.
     """
@@ -47,7 +48,7 @@ class Facts:
 @attrs.frozen
 class UpstreamView:
     """
-    An upstream as it stands at the moment of planning.
+    An upstream as it stands at the moment of planning. Where a tag names the model, all is told of that model.
 
     :param rank: 0 healthy, 1 degraded, 2 resting, 3 open or down (:meth:`mportrouter.breaker.Breaker.rank`).
     :param load: 0 to 1, the share of its limit of concurrent exchanges that is taken.
@@ -55,8 +56,9 @@ class UpstreamView:
     :param context: tokens that this model takes, or ``None`` where unknown.
     :param cost: expected picodollars of this request there, or ``None`` where unknown.
     :param reason: why it is as it is, for the decision's text (``circuit open``); ``""``: the rank's own word.
-    :param offers: it has the model that the client asks for.
+    :param offers: it has the model that the client, or the tag, asks for.
     :param retry_in: seconds until it may be asked again; 0: now.
+    :param models: the only models that it offers, for messages; empty: any.
     """
 
     id: str
@@ -71,6 +73,7 @@ class UpstreamView:
     reason: str = ""
     offers: bool = True
     retry_in: float = 0.0
+    models: tuple[str, ...] = ()
 
 
 @attrs.frozen

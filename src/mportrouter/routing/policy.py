@@ -10,6 +10,7 @@ import attrs
 from ..errors import Kind, RouterError
 from ..money import dollars
 from ..settings import ModeSettings
+from . import tags
 from .plans import Attempt, Facts, Plan, UpstreamView
 from .strategies import STRATEGIES
 
@@ -19,6 +20,8 @@ __all__ = ["Attempt", "Facts", "Plan", "UpstreamView", "plan"]
 _CAPPED = "anthropic"
 #: Seconds after which a client may ask again once the ceiling is reached: spending of an hour ago drops out bit by bit.
 _CEILING_WAIT = 60.0
+#: Strategies that a tag leaves in force, among the accounts that it names; of others there is but the order.
+_SHARED = frozenset({"fallback", "exhaust", "round-robin"})
 
 
 def plan(
@@ -36,36 +39,54 @@ def plan(
     :param ceiling: the ceiling in US dollars an hour, for the refusal's words.
     :raises KeyError: the mode names a strategy that does not exist; a validated configuration has none.
     """
-    usable = [view for view in views if view.enabled]
-    disabled = [f"{view.id} disabled" for view in views if not view.enabled]
-    # A mode of one upstream means that one: its strategy would take the next for the first.
-    if not usable or (mode.strategy == "only" and not views[0].enabled):
-        names = ", ".join(view.id for view in views) or "none"
+    strategy = STRATEGIES[mode.strategy]
+    tagged: list[str] = []
+    try:
+        if facts.tag is not None:
+            tagged = [f"tag {tags.told(facts.tag)}"]
+            views = tags.named(facts.tag, views)
+            facts = attrs.evolve(facts, model=facts.tag[1], tag=None)
+            strategy = strategy if strategy.name in _SHARED else STRATEGIES["fallback"]
+        candidates = strategy.candidates(mode, facts, views)
+    except RouterError as error:
+        return Plan((), "; ".join(tagged) or error.kind.value, error, tuple(tagged))
+    usable = [view for view in candidates if view.enabled]
+    disabled = [f"{view.id} disabled" for view in candidates if not view.enabled]
+    if not usable:
+        names = ", ".join(view.id for view in candidates) or "none"
         return _refused(
             Kind.UNAVAILABLE,
-            f"Every upstream of mode {mode.name} is disabled ({names}). Enable one, or choose another mode.",
+            f"Every upstream of mode {mode.name} that could answer is disabled ({names}). "
+            "Enable one, or choose another mode.",
             None,
-            disabled,
+            [*tagged, *disabled],
         )
     capped: list[str] = []
     if over_budget:
         allowed = [view for view in usable if view.provider != _CAPPED]
         capped = [f"cost ceiling reached: without {view.id}" for view in usable if view.provider == _CAPPED]
-        if not allowed or (mode.strategy == "only" and allowed[0] is not usable[0]):
+        if not allowed:
             amount = f" of {dollars(float(ceiling))} an hour" if ceiling is not None else " an hour"
             return _refused(
                 Kind.BUDGET,
                 f"The cost ceiling{amount} is reached, and mode {mode.name} has no upstream that it does not stop. "
                 "Wait until the spending of the last hour has dropped, raise cost_ceiling, or choose another mode.",
                 _CEILING_WAIT,
-                capped,
+                [*tagged, *disabled, *capped],
             )
         usable = allowed
-    made = STRATEGIES[mode.strategy].plan(mode, facts, usable)
-    notes = disabled + capped
-    if not notes:
+    made = strategy.plan(mode, facts, usable)
+    concerned = {view.id for view in candidates}
+    others = [f"{view.id} left out: {_elsewhere(facts, view)}" for view in views if view.id not in concerned]
+    notes = [*tagged, *disabled, *capped]
+    if not notes and not others:
         return made
-    return attrs.evolve(made, decision="; ".join([*notes, made.decision]), notes=(*notes, *made.notes))
+    return attrs.evolve(made, decision="; ".join([*notes, made.decision]), notes=(*notes, *made.notes, *others))
+
+
+def _elsewhere(facts: Facts, view: UpstreamView) -> str:
+    """Why an upstream of the mode is no candidate."""
+    return "not what the model's name chooses" if view.offers else f"it does not have {facts.model}"
 
 
 def _refused(kind: Kind, message: str, retry_after: float | None, notes: list[str]) -> Plan:

@@ -2,7 +2,8 @@
 The strategies: pure functions from a request's facts and the upstreams' state to an ordered plan.
 
 ``only`` asks one upstream. ``fallback`` asks them in the configured order, the well before the ill. ``interactive``
-weighs the task: see :class:`Interactive`.
+weighs the task: see :class:`Interactive`. ``exhaust`` and ``round-robin`` share out accounts, ``table`` goes by the
+model's name.
 """
 
 from __future__ import annotations
@@ -10,95 +11,21 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 
-from zope.interface import Attribute, Interface, implementer
+from zope.interface import implementer
 
-from ..settings import Capabilities, ModeSettings
+from ..settings import ModeSettings
+from .accounts import Exhaust, RoundRobin
 from .complexity import Score
+from .fitness import DOWN, IStrategy, attempts, by_health, capable, lacking, left_out, state
 from .plans import Attempt, Facts, Plan, UpstreamView
+from .tables import Table
+
+__all__ = ["STRATEGIES", "STRONG_FROM", "IStrategy", "lacking"]
 
 #: Score from which the strong upstream must answer, by ``quality_floor``.
 STRONG_FROM = {"low": 9, "medium": 7, "high": 4}
 
-_RANKS = ("healthy", "degraded", "resting", "down")
-_DOWN = 3
 _PICODOLLARS = 10**12
-
-
-class IStrategy(Interface):
-    """How a mode orders its upstreams."""
-
-    name = Attribute("its name in the configuration")
-
-    def plan(mode: ModeSettings, facts: Facts, views: Sequence[UpstreamView]) -> Plan:
-        """
-        :param views: the upstreams that may be used, in the mode's order; at least one.
-        :returns: a plan with at least one attempt; the same arguments give an equal plan.
-        """
-
-
-def lacking(view: UpstreamView, facts: Facts) -> dict[str, str]:
-    """What the request needs and this upstream does not do: column to ``ignored`` or ``refused``."""
-    found = {}
-    capabilities: Capabilities = view.capabilities
-    for need in facts.needs:
-        value = getattr(capabilities, need, "honoured")
-        if value in ("ignored", "refused"):
-            found[need] = value
-        elif value is False and need == "count_tokens":
-            found[need] = "refused"
-    if view.context is not None and facts.estimated_tokens > view.context:
-        found["context"] = "refused"
-    return dict(sorted(found.items()))
-
-
-def _words(view: UpstreamView, lacks: dict[str, str]) -> str:
-    parts = []
-    for how in ("ignored", "refused"):
-        needs = [need for need, value in lacks.items() if value == how]
-        if needs:
-            parts.append(f"{', '.join(needs)} {how} by {view.id}")
-    return "; ".join(parts)
-
-
-def _capable(views: Sequence[UpstreamView], facts: Facts) -> tuple[list[UpstreamView], list[UpstreamView], list[str]]:
-    """
-    The upstreams that do what the request needs, those that may stand in behind them, and notes on the rest.
-
-    One that would ignore or refuse a needed member is left out where another can serve. Where every capable one is
-    down, one that merely ignores it stays as the last resort: the decision says so. Where none is capable, all stay.
-    """
-    if not facts.needs and not facts.estimated_tokens:
-        return list(views), [], []
-    lacks = [lacking(view, facts) for view in views]
-    notes = [_words(view, lack) for view, lack in zip(views, lacks, strict=True) if lack]
-    able = [view for view, lack in zip(views, lacks, strict=True) if not lack]
-    if not able:
-        return list(views), [], notes
-    if all(view.rank >= _DOWN for view in able):
-        return (
-            able,
-            [view for view, lack in zip(views, lacks, strict=True) if lack and "refused" not in lack.values()],
-            notes,
-        )
-    return able, [], notes
-
-
-def _by_health(views: Sequence[UpstreamView]) -> tuple[list[UpstreamView], list[str]]:
-    """Healthy before degraded before resting before down, else the order given; and notes on who had to step back."""
-    ordered = sorted(views, key=lambda view: view.rank)
-    notes = [
-        f"{view.id} {view.reason or _RANKS[min(view.rank, _DOWN)]}"
-        for place, view in enumerate(views)
-        if view.rank and any(other.rank < view.rank for other in views[place + 1 :])
-    ]
-    return ordered, notes
-
-
-def _attempts(views: Sequence[UpstreamView], first: str) -> tuple[Attempt, ...]:
-    return tuple(
-        Attempt(view.id, view.model, first if place == 0 else f"after {views[place - 1].id}")
-        for place, view in enumerate(views)
-    )
 
 
 @implementer(IStrategy)
@@ -107,10 +34,14 @@ class Only:
 
     name = "only"
 
+    def candidates(self, mode: ModeSettings, facts: Facts, views: Sequence[UpstreamView]) -> Sequence[UpstreamView]:
+        return views[:1]
+
     def plan(self, mode: ModeSettings, facts: Facts, views: Sequence[UpstreamView]) -> Plan:
         view = views[0]
-        _, _, notes = _capable((view,), facts)
-        return Plan((Attempt(view.id, view.model, "only"),), "; ".join([f"{view.id} only", *notes]), None, tuple(notes))
+        _, _, notes = capable((view,), facts)
+        reason = f"only; {view.id} {state(view)}" if view.rank else "only"
+        return Plan((Attempt(view.id, view.model, reason),), "; ".join([f"{view.id} only", *notes]), None, tuple(notes))
 
 
 @implementer(IStrategy)
@@ -119,15 +50,18 @@ class Fallback:
 
     name = "fallback"
 
+    def candidates(self, mode: ModeSettings, facts: Facts, views: Sequence[UpstreamView]) -> Sequence[UpstreamView]:
+        return views
+
     def plan(self, mode: ModeSettings, facts: Facts, views: Sequence[UpstreamView]) -> Plan:
-        able, behind, notes = _capable(views, facts)
-        ordered, unwell = _by_health(able)
-        last_resort, _ = _by_health(behind)
+        able, behind, notes = capable(views, facts)
+        ordered, unwell = by_health(able)
+        last_resort, _ = by_health(behind)
         ordered += last_resort
         notes = notes + unwell
         only = "first" if len(ordered) > 1 else "only"
         decision = "; ".join([*notes, f"{ordered[0].id} {only}"]) if notes else f"{ordered[0].id} {only}"
-        return Plan(_attempts(ordered, "; ".join(notes) or "first in order"), decision, None, tuple(notes))
+        return Plan(attempts(ordered, "; ".join(notes) or "first in order"), decision, None, tuple(notes))
 
 
 @implementer(IStrategy)
@@ -154,22 +88,26 @@ class Interactive:
 
     name = "interactive"
 
+    def candidates(self, mode: ModeSettings, facts: Facts, views: Sequence[UpstreamView]) -> Sequence[UpstreamView]:
+        return views
+
     def plan(self, mode: ModeSettings, facts: Facts, views: Sequence[UpstreamView]) -> Plan:
         score = facts.score or Score(5, ("not analysed",))
         head = f"complexity {score.value}" + (f" ({score.reasons[0]})" if score.reasons else "")
-        able, behind, notes = _capable(views, facts)
+        able, behind, notes = capable(views, facts)
         # Fewer than configured: disabled, over budget or unfit ones are gone, and no choice is left to the score.
         if len(able) < 2 or len(mode.upstreams) < 2 or [view.id for view in able[:2]] != list(mode.upstreams[:2]):
-            ordered, unwell = _by_health(able)
-            ordered += _by_health(behind)[0]
+            ordered, unwell = by_health(able)
+            ordered += by_health(behind)[0]
             notes = notes + unwell
         else:
             chosen, why = self._choose(mode, facts, score, able)
-            ordered, unwell = _by_health(chosen)
+            ordered, unwell = by_health(chosen)
             notes = [*notes, *why, *unwell]
         place = "first" if len(ordered) > 1 else "only"
         decision = "; ".join([head, *notes]) + f": {ordered[0].id} {place}"
-        return Plan(_attempts(ordered, "; ".join([head, *notes])), decision, None, tuple(notes))
+        out = left_out(views, ordered, notes, "the task's complexity")
+        return Plan(attempts(ordered, "; ".join([head, *notes])), decision, None, (*notes, *out))
 
     def _choose(
         self, mode: ModeSettings, facts: Facts, score: Score, able: Sequence[UpstreamView]
@@ -183,7 +121,7 @@ class Interactive:
             notes = [f"quality_floor {settings.quality_floor}"]
             if dear:
                 notes.append("above cost_threshold")
-            if strong.rank >= _DOWN and settings.quality_floor != "high":
+            if strong.rank >= DOWN and settings.quality_floor != "high":
                 return [strong, cheap, *others], notes
             return [strong], notes
         if dear:
@@ -201,4 +139,6 @@ class Interactive:
         return zlib.crc32(facts.share_key.encode("utf-8", "replace")) / 2**32 < preference
 
 
-STRATEGIES: dict[str, IStrategy] = {strategy.name: strategy for strategy in (Only(), Fallback(), Interactive())}
+STRATEGIES: dict[str, IStrategy] = {
+    strategy.name: strategy for strategy in (Only(), Fallback(), Interactive(), Exhaust(), RoundRobin(), Table())
+}
