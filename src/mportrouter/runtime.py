@@ -17,6 +17,7 @@ from .conversation import Conversation
 from .interfaces import Look, Target
 from .pricing import PriceBook, claude_equivalent
 from .records import ExchangeRecord, Usage
+from .routing.accounts import asked_for
 from .routing.complexity import Score
 from .routing.policy import Attempt, Facts, Plan, UpstreamView, plan
 from .settings import ModeSettings, Settings
@@ -152,14 +153,15 @@ class Runtime:
             stay=stay,
             tag=tag,
         )
-        views = [self._view(id, look, tokens, at, mode.auto_model) for id in mode.upstreams]
+        views = [self._view(id, mode, look, tokens, at, tag) for id in mode.upstreams]
         return plan(mode, facts, views, over_budget, self.settings.budget.per_hour)
 
-    def _view(self, id: str, look: Look, tokens: int, at: float, auto_model: str = "") -> UpstreamView:
+    def _view(
+        self, id: str, mode: ModeSettings, look: Look, tokens: int, at: float, tag: tuple[str, str] | None
+    ) -> UpstreamView:
         upstream = self.upstreams[id]
         offered = upstream.settings.offers
-        auto = auto_model != "" and look.model == auto_model
-        model = upstream.model_for(offered[0] if auto and offered else look.model)
+        model, offers = asked_for(mode, look.model, tag, offered, upstream.model_for)
         limit = upstream.settings.limits.concurrency
         cost = None
         if tokens:
@@ -176,7 +178,8 @@ class Runtime:
             context=self.context(Attempt(id, model, "")),
             enabled=upstream.enabled,
             cost=cost,
-            offers=auto or not offered or look.model in offered,
+            offers=offers,
+            models=offered,
             retry_in=upstream.circuit.retry_in(model),
         )
 
