@@ -21,7 +21,9 @@ from urllib.parse import urlsplit
 import attrs
 
 from . import catalog
+from .config_accounts import left_out
 from .config_checks import check, warnings
+from .config_modes import read_mode, with_timeouts
 from .config_places import Lookup, Mistakes, Wrong, nearest, read_values
 from .config_render import render
 from .config_schema import SECTIONS, TIMEOUTS, Reading, from_catalog
@@ -34,7 +36,7 @@ from .config_words import (
     level,
     money,
     one_of,
-    or_null,
+    or_left_out,
     plain,
     port_number,
     positive_duration,
@@ -83,7 +85,7 @@ _TIMED = ("head", "first_content", "idle", "answer")  # what --timeout sets
 
 _TOP: dict[str, Callable[[Any], Any]] = {
     "host": scalar(host),
-    "token": or_null(secret),
+    "token": or_left_out(secret),
     "state": scalar(plain),
     "drain": scalar(duration),
 }
@@ -121,7 +123,7 @@ def load(
     check(settings, draft.ports, draft.reading)
     if mistakes.texts:
         raise ConfigError(mistakes.sorted(name))
-    return settings
+    return left_out(settings)
 
 
 @lru_cache(maxsize=1)
@@ -195,7 +197,7 @@ class _Draft:
                 continue
             draft.ports[number] = reading.port(number, value, _port(number, built_in))
         for key, value in reading.children(sections["modes"]).items() if "modes" in sections else ():
-            mode = reading.mode(key, value, draft.modes.get(key))
+            mode = read_mode(reading, key, value, draft.modes.get(key))
             if mode is not None:
                 draft.modes[key] = mode
         for key, value in reading.children(sections["upstreams"]).items() if "upstreams" in sections else ():
@@ -211,11 +213,16 @@ class _Draft:
     def settings(self) -> Settings:
         return Settings(
             ports=dict(sorted(self.opened.items())),
-            modes=self.modes,
+            modes={name: self._timed(mode) for name, mode in self.modes.items()},
             upstreams=self.upstreams,
             origins=self.reading.origins,
             **self.values,
         )
+
+    def _timed(self, mode: ModeSettings) -> ModeSettings:
+        """A mode whose table says its timeouts whole."""
+        rows = self.reading.rows.get(f"modes.{mode.name}.table")
+        return mode if rows is None else with_timeouts(mode, rows, self.upstreams)
 
     def value(self, section: str) -> Any:
         """A section as it stands."""

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+from .config_accounts import needed
 from .config_places import nearest
 from .config_schema import Reading
 from .config_words import is_loopback
 from .settings import ModeSettings, PortSettings, Settings, UpstreamSettings
 
-_TAKES = {"only": (1, 1, "exactly one"), "interactive": (2, 2, "exactly two"), "fallback": (1, None, "at least one")}
+_TAKES = {
+    "only": (1, 1, "exactly one"),
+    "interactive": (2, 2, "exactly two"),
+    **dict.fromkeys(("fallback", "table", "exhaust", "round-robin"), (1, None, "at least one")),
+}
 
 
 def check(settings: Settings, configured: Mapping[int, PortSettings], reading: Reading) -> None:
@@ -51,7 +56,15 @@ def _check_port(number: int, port: PortSettings, settings: Settings, reading: Re
 def _check_mode(mode: ModeSettings, settings: Settings, reading: Reading) -> None:
     path = f"modes.{mode.name}.upstreams"
     place = reading.place(path)
+    rows = reading.rows.get(f"modes.{mode.name}.table", ())
+    for row, said in zip(mode.table, rows):
+        if row.upstream not in settings.upstreams and f"upstreams.{row.upstream}" not in reading.given:
+            words = f"{said.path}: there is no upstream {row.upstream!r}{nearest(row.upstream, settings.upstreams)}"
+            reading.mistakes.add(said.place, words)
+    named = {row.upstream for row in mode.table} if rows else ()
     for index, id in enumerate(mode.upstreams):
+        if id in named:
+            continue
         # As for modes above.
         if id not in settings.upstreams and f"upstreams.{id}" not in reading.given:
             reading.mistakes.add(place, f"{path}: there is no upstream {id!r}{nearest(id, settings.upstreams)}")
@@ -156,11 +169,9 @@ def _check_keys(settings: Settings, reading: Reading) -> None:
     wanted: dict[str, list[str]] = {}
     for number, port in sorted(settings.ports.items()):
         mode = settings.modes.get(port.mode)
-        for id in mode.upstreams if mode else ():
-            upstream = settings.upstreams.get(id)
+        for id in needed(mode, settings) if mode else ():
             path = f"upstreams.{id}.api_key"
-            refused = path in reading.given and path not in settings.origins
-            if upstream is not None and _keyless(upstream) and not refused:
+            if path not in reading.given or path in settings.origins:  # else it is there, and refused
                 wanted.setdefault(id, []).append(f"{port.mode} (port {number})")
     for id, modes in wanted.items():
         variable = settings.upstreams[id].key_variable
@@ -188,22 +199,14 @@ def warnings(settings: Settings) -> list[str]:
             )
         if id in used and upstream.tls.minimum == "1.2":
             told.append(f"upstreams.{id}.tls.minimum: TLS 1.2 is allowed; 1.3 is the default for a reason")
-        unenforced = [name for name in ("requests", "tokens") if getattr(upstream.limits, name) is not None]
-        if unenforced:
-            names = " and ".join(unenforced)
-            told.append(f"upstreams.{id}.limits: {names} not enforced yet; concurrency is")
+    told += settings.notices
     if settings.demo is not None:
         return told
     for number, port in sorted(settings.ports.items()):
         if not port.dynamic:
             continue
         for mode in settings.modes.values():
-            without = [id for id in mode.upstreams if _keyless(settings.upstreams[id])]
+            without = needed(mode, settings)
             if without:
                 told.append(f"port {number} cannot be switched to {mode.name}: no key for {', '.join(without)}")
     return told
-
-
-def _keyless(upstream: UpstreamSettings) -> bool:
-    takes_one = upstream.auth == "key" and upstream.auth_style != "none"
-    return upstream.enabled and takes_one and upstream.api_key is None

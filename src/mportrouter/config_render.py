@@ -10,14 +10,27 @@ from typing import Any
 import attrs
 
 from .config_columns import MODELS
-from .settings import Capabilities, Interactive, ModeSettings, PortSettings, Secret, Settings, UpstreamSettings
+from .config_modes import ACCOUNTS
+from .settings import Capabilities, Interactive, ModeSettings, PortSettings, Secret, Settings, TableRow, UpstreamSettings
 
 _PLAIN = re.compile(r"[A-Za-z0-9_./~][A-Za-z0-9_./~+=-]*")
 # Words that a reader of YAML would take for something else than a text.
 _SPECIAL = re.compile(r"(?i)(?:true|false|yes|no|on|off|null|none|~|[0-9.]+|[0-9.]+e[0-9]+)")
 # What a mapping's key says already, or no file can set.
-_UNSAID = {UpstreamSettings: "id", ModeSettings: "name", PortSettings: "port", Settings: "origins"}
+_UNSAID = {
+    UpstreamSettings: ("id", "offers"),
+    ModeSettings: ("name",),
+    PortSettings: ("port",),
+    Settings: ("notices", "origins"),
+}
 _PAIRS = frozenset({"models", "faults"})
+# Which settings of a mode only some strategies have.
+_OF_STRATEGIES = {
+    "table": ("table",),
+    "auto_model": ("exhaust",),
+    "retry_after": ACCOUNTS,
+    "affinity": ACCOUNTS,
+}
 
 
 def render(settings: Settings) -> str:
@@ -35,15 +48,21 @@ def render(settings: Settings) -> str:
 def _members(value: Any) -> Iterator[tuple[str, Any]]:
     """The settings of a value, as the file has them."""
     for field in attrs.fields(type(value)):
-        if _UNSAID.get(type(value)) == field.name:
+        if field.name in _UNSAID.get(type(value), ()):
+            continue
+        if isinstance(value, ModeSettings) and value.strategy not in _OF_STRATEGIES.get(field.name, (value.strategy,)):
             continue
         member = getattr(value, field.name)
         if isinstance(member, Interactive):
             # Its keys stand among the mode's own, and only where the strategy reads them.
             if isinstance(value, ModeSettings) and value.strategy == "interactive":
                 yield from _members(member)
+        elif field.name == "models" and isinstance(value, UpstreamSettings) and value.offers:
+            yield field.name, value.offers
         elif field.name in _PAIRS:
             yield field.name, dict(member)
+        elif field.name == "body_bytes" and isinstance(value, PortSettings):
+            yield "body_limit", member
         elif field.name == "model_capabilities":
             continue
         elif field.name == "capabilities" and isinstance(value, UpstreamSettings):
@@ -70,6 +89,10 @@ def _lines(key: str, value: Any, path: str, origins: Mapping[str, str], depth: i
         children = list(_members(value))
     elif isinstance(value, Mapping):
         children = [(str(child), member) for child, member in value.items()]
+    elif isinstance(value, tuple) and value and isinstance(value[0], TableRow):
+        yield f"{indent}{name}:{origin}"
+        yield from (f"{indent}  - {_row(row)}" for row in value)
+        return
     else:
         yield f"{indent}{name}: {_scalar(value)}{origin}"
         return
@@ -79,6 +102,19 @@ def _lines(key: str, value: Any, path: str, origins: Mapping[str, str], depth: i
     yield f"{indent}{name}:{origin}"
     for child, member in children:
         yield from _lines(child, member, f"{path}.{child}", origins, depth + 1)
+
+
+def _row(row: TableRow) -> str:
+    """A row of a table, in one line."""
+    if row.match:
+        pairs = [f"match: {_text(row.match)}", f"upstream: {_text(row.upstream)}"]
+    else:
+        pairs = [f"default: {_text(row.upstream)}"]
+    pairs += [f"{name}: {_text(text)}" for name in ("model", "path", "name") if (text := getattr(row, name))]
+    if row.timeouts is not None:
+        limits = (f"{name}: {_scalar(value)}" for name, value in _members(row.timeouts))
+        pairs.append(f"timeouts: {{{', '.join(limits)}}}")
+    return f"{{{', '.join(pairs)}}}"
 
 
 def _scalar(value: Any) -> str:

@@ -15,11 +15,13 @@ import attrs
 
 from . import catalog
 from .config_columns import COLUMNS, MODELS, by_model, path
-from .config_places import Mistakes, Value, Wrong, nearest
+from .config_places import Value, Wrong, nearest
+from .config_reading import Sections
 from .config_words import (
     Reader,
     base_url,
     boolean,
+    client_limit,
     count,
     duration,
     entries,
@@ -27,7 +29,9 @@ from .config_words import (
     level,
     list_of,
     money,
+    named,
     one_of,
+    or_left_out,
     or_null,
     or_off,
     or_unset,
@@ -39,7 +43,6 @@ from .config_words import (
     rate,
     scalar,
     secret,
-    share,
     size,
     text_of,
     unversioned,
@@ -56,35 +59,15 @@ from .settings import (
     DemoSettings,
     FrontSettings,
     HealthSettings,
-    Interactive,
     LogSettings,
-    ModeSettings,
     PortSettings,
     Timeouts,
     UpstreamSettings,
 )
 
-STRATEGIES = ("only", "fallback", "interactive")
-_LATER_STRATEGIES = ("exhaust", "round-robin", "table")
-_LATER_KEYS = frozenset({"client_limit", "retry_after", "table", "tags"})
-
 _seconds = scalar(positive_duration)
 _seconds_or_off = or_off(positive_duration)
 _count = scalar(count)
-
-def _later(known: tuple[str, ...], later: tuple[str, ...], what: str) -> Reader:
-    """One of the known words; one of the later ones is named as such."""
-
-    def parse(text: str) -> str:
-        word = text.strip().lower()
-        if word in later:
-            raise Wrong(f"the {what} {word!r} is not served yet by this version; served: {', '.join(known)}")
-        if word not in known:
-            raise Wrong(f"there is no {what} {text!r}{nearest(word, known)}")
-        return word
-
-    return scalar(parse)
-
 
 SECTIONS: dict[str, tuple[type[attrs.AttrsInstance], dict[str, Reader]]] = {
     "breaker": (
@@ -119,6 +102,7 @@ SECTIONS: dict[str, tuple[type[attrs.AttrsInstance], dict[str, Reader]]] = {
             "format": scalar(one_of("text", "json")),
             "rotate_bytes": scalar(size),
             "keep": scalar(whole),
+            "usage": or_off(plain),
         },
     ),
     "front": (
@@ -146,7 +130,12 @@ TIMEOUTS: dict[str, Reader] = {
     field.name: _seconds if field.name in ("connect", "tls") else _seconds_or_off for field in attrs.fields(Timeouts)
 }
 
-_LIMITS: dict[str, Reader] = {"requests": or_off(rate), "tokens": or_off(rate), "concurrency": or_off(count)}
+_LIMITS: dict[str, Reader] = {
+    "requests": or_off(rate),
+    "tokens": or_off(rate),
+    "concurrency": or_off(count),
+    "wait": scalar(duration),
+}
 
 _PINS: dict[str, Reader] = {"mode": scalar(one_of("enforce", "report-only", "off")), "sha256": list_of(pin)}
 
@@ -158,37 +147,46 @@ _PORT: dict[str, Reader] = {
     "commit": scalar(one_of("first-content", "complete")),
     "locked": scalar(boolean),
     # A token that is meant but not there must not leave the port open: an unset variable is a mistake here.
-    "token": or_null(secret),
+    "token": or_left_out(secret),
+    "client_limit": or_off(client_limit),
+    "body_limit": or_off(size),
 }
 
-_MODE: dict[str, Reader] = {
-    "strategy": _later(STRATEGIES, _LATER_STRATEGIES, "strategy"),
-    "upstreams": list_of(plain),
-    "retries": scalar(whole),
-    "retry_timeouts": scalar(boolean),
-    "retry_delay": scalar(duration),
-}
 
-_INTERACTIVE: dict[str, Reader] = {
-    "prefer_minimax": scalar(share),
-    "cost_threshold": or_off(money),
-    "quality_floor": scalar(one_of("low", "medium", "high")),
-    "analyzer": scalar(one_of("local", "claude")),
-    "analyzer_upstream": scalar(plain),
-    "analyzer_model": scalar(plain),
-    "analyzer_deadline": _seconds,
-}
+@attrs.frozen
+class _Offers:
+    """A list of models in place of patterns."""
+
+    models: tuple[str, ...]
+
+
+def _models(value: Value) -> tuple[tuple[str, str], ...] | _Offers:
+    """Patterns to models, or the list of those that an account offers."""
+    if not isinstance(value.content, list):
+        pairs: tuple[tuple[str, str], ...] = pairs_of(plain)(value)
+        return pairs
+    names: tuple[str, ...] = list_of(plain)(value)
+    if not names:
+        raise Wrong("expected the models that it has, or leave it out: then it is asked for any")
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise Wrong(f"{name!r} is named twice", value.content[index])
+        if "*" in name:
+            words = "a list names models themselves; patterns are a mapping, {pattern: model}"
+            raise Wrong(words, value.content[index])
+    return _Offers(names)
+
 
 _UPSTREAM: dict[str, Reader] = {
     "provider": scalar(plain),
-    "dialect": _later(catalog.DIALECTS, (), "dialect"),
+    "dialect": scalar(named(catalog.DIALECTS, "dialect")),
     "base_url": scalar(base_url),
     "api_key": or_unset(secret),
     "auth": scalar(one_of("key", "client", "codex")),
     "auth_style": scalar(one_of(*catalog.AUTH_STYLES)),
     "auth_file": or_off(plain),
     "token_url": or_off(base_url),
-    "models": pairs_of(plain),
+    "models": _models,
     "probe": or_off(path),
     "key_variable": or_off(plain),
     "enabled": scalar(boolean),
@@ -204,84 +202,8 @@ _UPSTREAM_SECTIONS = {
 _PRICES: dict[str, Reader] = {key: scalar(money) for key in OVERRIDE_KEYS}
 
 
-class Reading:
-    """
-    Reads sections, remembering what was given and where.
-
-    :param mistakes: where they go.
-    :param shipped: the text is the router's own preset: what it says is a default, not somebody's setting.
-    :ivar origins: dotted path to origin, of what is not a default.
-    :ivar given: dotted path to place, of everything the text sets.
-    """
-
-    def __init__(self, mistakes: Mistakes, shipped: bool) -> None:
-        self.mistakes = mistakes
-        self.shipped = shipped
-        self.origins: dict[str, str] = {}
-        self.given: dict[str, str] = {}
-
-    def place(self, path: str) -> str:
-        """Where a setting, or the nearest thing around it, was given; ``""``: nowhere."""
-        while path:
-            if path in self.given:
-                return self.given[path]
-            path = path.rpartition(".")[0]
-        return ""
-
-    def remember(self, value: Value) -> None:
-        """A setting was read."""
-        self.given[value.path] = value.place
-        if not self.shipped or value.origin != value.place:
-            self.origins[value.path] = value.origin
-
-    def wrong(self, value: Value, wrong: Wrong) -> None:
-        """A setting was refused."""
-        culprit = wrong.value or value
-        self.given[value.path] = value.place
-        self.mistakes.add(culprit.place, f"{culprit.path}: {wrong}")
-
-    def unknown(self, value: Value, name: str, valid: Mapping[str, Any]) -> None:
-        """A key that is not there."""
-        if name in _LATER_KEYS:
-            self.mistakes.add(value.place, f"{value.path}: not served yet by this version")
-        else:
-            self.mistakes.add(value.place, f"{value.path}: unknown key{nearest(name, valid)}")
-
-    def one(self, value: Value, reader: Reader, default: Any) -> Any:
-        """One setting, or the default where it is wrong."""
-        try:
-            result = reader(value)
-        except Wrong as wrong:
-            self.wrong(value, wrong)
-            return default
-        self.remember(value)
-        return result
-
-    def children(self, value: Value) -> dict[str, Value]:
-        """A mapping's values; a mistake and nothing where it is none."""
-        self.given[value.path] = value.place
-        try:
-            return entries(value)
-        except Wrong as wrong:
-            self.wrong(value, wrong)
-            return {}
-
-    def section(self, value: Value, base: Any, readers: Mapping[str, Reader]) -> Any:
-        """A whole section on top of a base."""
-        return attrs.evolve(base, **self.keys(self.children(value), readers))
-
-    def keys(self, children: Mapping[str, Value], readers: Mapping[str, Reader]) -> dict[str, Any]:
-        """The settings that are right, by name."""
-        got: dict[str, Any] = {}
-        missing = object()
-        for name, child in children.items():
-            if name not in readers:
-                self.unknown(child, name, readers)
-                continue
-            result = self.one(child, readers[name], missing)
-            if result is not missing:
-                got[name] = result
-        return got
+class Reading(Sections):
+    """Reads the big sections too."""
 
     # ------------------------------------------------------------------------------------- the big sections
 
@@ -290,42 +212,15 @@ class Reading:
         if isinstance(value.content, str):
             named = attrs.evolve(value, path=f"{value.path}.mode")
             return attrs.evolve(base, mode=self.one(named, _PORT["mode"], base.mode))
-        port: PortSettings = self.section(value, base, _PORT)
+        got = self.keys(self.children(value), _PORT)
+        if "body_limit" in got:
+            got["body_bytes"] = got.pop("body_limit")
+        if "client_limit" in got:
+            got["client_limit"] = got["client_limit"] or 0
+        port = attrs.evolve(base, **got)
         if port.locked and port.dynamic:
             self.mistakes.add(value.place, f"{value.path}: locked and dynamic exclude each other")
         return port
-
-    def mode(self, name: str, value: Value, base: ModeSettings | None) -> ModeSettings | None:
-        """
-        A mode; a strategy's bare name is enough for a built-in one.
-
-        :param base: the built-in mode of that name, or ``None``.
-        """
-        if isinstance(value.content, str) and base is not None:
-            value = attrs.evolve(value, content={"strategy": attrs.evolve(value, path=f"{value.path}.strategy")})
-        known = {**_MODE, **_INTERACTIVE}
-        children = self.children(value)
-        for key, child in children.items():
-            if key not in known:
-                self.unknown(child, key, known)
-        own = self.keys({key: child for key, child in children.items() if key in _MODE}, _MODE)
-        special = {key: child for key, child in children.items() if key in _INTERACTIVE}
-        strategy = own.get("strategy", base.strategy if base else None)
-        if strategy is None:
-            if "strategy" not in children:
-                self.mistakes.add(value.place, f"{value.path}: a strategy is needed: {', '.join(STRATEGIES)}")
-            return None
-        if "upstreams" not in own and base is None:
-            if "upstreams" not in children:
-                self.mistakes.add(value.place, f"{value.path}: upstreams are needed, such as [minimax, anthropic]")
-            return None
-        if special and strategy != "interactive":
-            first = next(iter(special.values()))
-            self.mistakes.add(first.place, f"{first.path}: only modes of the strategy 'interactive' have it")
-        if base is None or base.strategy != strategy:
-            base = ModeSettings(name, strategy, base.upstreams if base else ())
-        interactive: Interactive = attrs.evolve(base.interactive, **self.keys(special, _INTERACTIVE))
-        return attrs.evolve(base, interactive=interactive, **own)
 
     def upstream(self, id: str, value: Value, timeouts: Mapping[str, Any]) -> UpstreamSettings | None:
         """
@@ -363,7 +258,10 @@ class Reading:
         got |= self.keys(plain_ones, _UPSTREAM)
         if "base_url" in got and base.dialect != "gemini":
             got["base_url"] = unversioned(got["base_url"])
-        if "models" in got:
+        if isinstance(got.get("models"), _Offers):
+            # What is offered is asked for by its name, whatever the catalogue's patterns make of others.
+            got |= {"models": (), "offers": got["models"].models}
+        elif "models" in got:
             own = {pattern for pattern, _ in got["models"]}
             got["models"] += tuple(pair for pair in base.models if pair[0] not in own)
         if "api_key" in children and children["api_key"].variable and "key_variable" not in got:

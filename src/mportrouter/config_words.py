@@ -6,7 +6,7 @@ import base64
 import binascii
 import ipaddress
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
 from urllib.parse import urlsplit
@@ -67,6 +67,23 @@ def rate(text: str) -> float:
     if match is None or (match[3] or "min") not in _RATE_UNITS or float(match[1]) <= 0:
         raise Wrong(f"expected a rate such as 100/min or 200k/min, not {text!r}")
     return float(match[1]) * {"": 1, "k": 1e3, "m": 1e6}[match[2].lower()] * _RATE_UNITS[match[3] or "min"]
+
+
+def client_limit(text: str) -> int:
+    """Whole requests a minute, of a rate; 0: any number."""
+    if text.strip() == "0":
+        return 0
+    requests = rate(text)
+    if requests != int(requests):
+        raise Wrong(f"expected whole requests a minute, such as 100/min, not {text!r}")
+    return int(requests)
+
+
+def status(text: str) -> int:
+    """The HTTP status of an error."""
+    if not re.fullmatch(r"[45][0-9]{2}", text.strip()):
+        raise Wrong(f"expected a status of HTTP from 400 to 599, not {text!r}")
+    return int(text)
 
 
 def size(text: str) -> int:
@@ -135,6 +152,22 @@ def one_of(*words: str) -> Callable[[str], str]:
         word = text.strip().lower()
         if word not in words:
             raise Wrong(f"expected one of {', '.join(words)}, not {text!r}{_did_you_mean(word, words)}")
+        return word
+
+    return parse
+
+
+def named(words: Sequence[str], what: str) -> Callable[[str], str]:
+    """
+    One of some names, in any case.
+
+    :param what: what they are names of.
+    """
+
+    def parse(text: str) -> str:
+        word = text.strip().lower()
+        if word not in words:
+            raise Wrong(f"there is no {what} {text!r}{nearest(word, words)}")
         return word
 
     return parse
@@ -279,6 +312,18 @@ def or_off(parse: Callable[[str], Any]) -> Reader:
 def or_null(parse: Callable[[str], Any]) -> Reader:
     """A reader of one text that may be null: then ``None``. For secrets, of which ``off`` could be one."""
     return lambda value: None if value.content is None else parse(text_of(value))
+
+
+def or_left_out(parse: Callable[[str], Any]) -> Reader:
+    """
+    As :func:`or_null`; and ``${NAME:-}``, whose default is nothing, is none where the variable is not set.
+    """
+
+    def read(value: Value) -> Any:
+        left_out = value.content is None or (value.content == "" and value.variable and not value.unset)
+        return None if left_out else parse(text_of(value))
+
+    return read
 
 
 def or_unset(parse: Callable[[str], Any]) -> Reader:

@@ -264,6 +264,18 @@ class IDialect(Interface):
     def last_user_text(body: bytes) -> str | None:
         """The last user message's text where it is a person's (no tool result), without client wrappings, else None."""
 
+    def tag(body: bytes, look: Look) -> tuple[str, str] | None:
+        """
+        Provider and model that the first sub-agent's tag in the system prompt names, or ``None``; nothing else of the
+        request is searched. Cheap where the tag's letters are nowhere in the body. See :mod:`mportrouter.subagent`.
+        """
+
+    def without_tag(body: bytes, look: Look) -> bytes:
+        """
+        The body without the tags of its system prompt, and every other byte as it was; the body itself where it has
+        none. A part of the prompt that was nothing but a tag goes whole. The look does not fit the new body.
+        """
+
     def routing_text(body: bytes) -> RoutingText:
         """What the person said last, for judging it; a body that cannot be read gives an empty text."""
 

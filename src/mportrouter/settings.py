@@ -465,5 +465,7 @@ class Settings:
     demo: DemoSettings | None = None
     #: Price rows that override or add to the vendored ones: ``{model pattern: {"input": Decimal, …}}`` in $/M tokens.
     prices: Mapping[str, Mapping[str, Decimal]] = attrs.field(factory=dict)
+    #: What was left out of what the file asks for, one sentence each: accounts without a key.
+    notices: tuple[str, ...] = attrs.field(default=(), eq=False)
     #: Where each setting that is not a default came from: ``{"ports.8787.mode": "flag --mode", …}``.
     origins: Mapping[str, str] = attrs.field(factory=dict, eq=False)

@@ -23,6 +23,7 @@ from ..interfaces import (
     RoutingText,
     Target,
 )
+from ..subagent import Prompt
 from . import (
     anthropic_answer,
     anthropic_errors,
@@ -54,6 +55,8 @@ _LAST_USAGE = {
 }
 _STOP = {"stop_reason": "end_turn", "stop_sequence": None, "stop_details": None, "container": None}
 
+_PROMPT = Prompt(contents=("system",))
+
 
 @implementer(IDialect)
 class AnthropicDialect:
@@ -76,6 +79,12 @@ class AnthropicDialect:
     def might_hold_command(self, body: bytes, look: Look) -> bool:
         messages = look.values.get("messages") if isinstance(look, anthropic_request.AnthropicLook) else None
         return messages is not None and anthropic_request.might_hold_command(bytes(memoryview(messages)[-NEAR:]))
+
+    def tag(self, body: bytes, look: Look) -> tuple[str, str] | None:
+        return _PROMPT.tag(body)
+
+    def without_tag(self, body: bytes, look: Look) -> bytes:
+        return _PROMPT.without_tag(body)
 
     def routing_text(self, body: bytes) -> RoutingText:
         return anthropic_request.routing_text(body)

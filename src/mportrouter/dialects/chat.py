@@ -27,6 +27,7 @@ from ..interfaces import (
 )
 from ..person import letters
 from ..records import Usage
+from ..subagent import Prompt
 from ..tee import Tee, WholeTee
 from . import chat_errors, chat_reading, chat_request, chat_turn, chat_usage, chat_writing
 from .chat_answer import ChatStreamWriter, ChatWholeWriter, answer_id
@@ -45,6 +46,9 @@ def interesting(data: bytes) -> bool:
         or b'"usage": {' in data
         or b'"error"' in data
     )
+
+
+_PROMPT = Prompt(messages="messages")
 
 
 @implementer(IDialect)
@@ -75,6 +79,12 @@ class ChatDialect:
 
     def last_user_text(self, body: bytes) -> str | None:
         return chat_turn.last_user_text(body)
+
+    def tag(self, body: bytes, look: Look) -> tuple[str, str] | None:
+        return _PROMPT.tag(body)
+
+    def without_tag(self, body: bytes, look: Look) -> bytes:
+        return _PROMPT.without_tag(body)
 
     def routing_text(self, body: bytes) -> RoutingText:
         return chat_turn.routing_text(body)

@@ -25,6 +25,7 @@ from ..interfaces import (
 from ..person import NEAR, letters
 from ..records import Usage
 from ..settings import Capabilities
+from ..subagent import Prompt
 from ..tee import Tee, WholeTee
 from . import (
     gemini_chunks,
@@ -39,6 +40,8 @@ from . import (
     gemini_writing,
 )
 from .gemini_answer import StreamWriter, WholeWriter
+
+_PROMPT = Prompt(contents=("systemInstruction", "system_instruction"))
 
 
 @implementer(IDialect)
@@ -67,6 +70,12 @@ class GeminiDialect:
 
     def last_user_text(self, body: bytes) -> str | None:
         return gemini_turn.last_user_text(body)
+
+    def tag(self, body: bytes, look: Look) -> tuple[str, str] | None:
+        return _PROMPT.tag(body)
+
+    def without_tag(self, body: bytes, look: Look) -> bytes:
+        return _PROMPT.without_tag(body)
 
     def routing_text(self, body: bytes) -> RoutingText:
         return gemini_turn.routing_text(body)

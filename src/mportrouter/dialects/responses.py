@@ -27,10 +27,14 @@ from ..interfaces import (
 from ..person import NEAR, letters
 from ..records import Usage
 from ..settings import Capabilities
+from ..subagent import Prompt
 from . import responses_door, responses_reading, responses_request, responses_stream, responses_turn, responses_writing
 from .responses_answer import ResponsesWriter
 from .responses_errors import named, status_of
 from .responses_items import NAME
+
+#: Some upstreams want instructions, were they empty.
+_PROMPT = Prompt(contents=("instructions",), messages="input", leading=True, required="instructions")
 
 
 @implementer(IDialect)
@@ -59,6 +63,12 @@ class ResponsesDialect:
 
     def last_user_text(self, body: bytes) -> str | None:
         return responses_turn.last_user_text(body)
+
+    def tag(self, body: bytes, look: Look) -> tuple[str, str] | None:
+        return _PROMPT.tag(body)
+
+    def without_tag(self, body: bytes, look: Look) -> bytes:
+        return _PROMPT.without_tag(body)
 
     def routing_text(self, body: bytes) -> RoutingText:
         return responses_turn.routing_text(body)

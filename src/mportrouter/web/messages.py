@@ -101,8 +101,11 @@ class Messages:
             self._interactive(request, port, look, session, mode, runtime, over)
         else:
             stay = stays.find(state, self._dialect, body, look, session, mode)
-            turn = self._site.turns[mode.name] = self._site.turns.get(mode.name, -1) + 1
-            plan = runtime.plan(mode, look, over, turn, stay.upstream)
+            turns = self._site.turns
+            plan = runtime.plan(mode, look, over, turns.of(mode.name, look.model), stay.upstream)
+            # A conversation that stays takes nobody's turn: else those that stay could take every turn of one account.
+            if plan.attempts and plan.attempts[0].upstream != stay.upstream:
+                turns.take(mode.name, look.model)
             self._carry(request, port, look, session, mode, runtime, plan, stay)
 
     def _over_budget(self, runtime: Runtime) -> bool:
