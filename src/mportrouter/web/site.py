@@ -35,6 +35,7 @@ from ..watch import Watch
 from .admission import Admission
 from .http1 import Request
 from .paths import canonical, gemini_action, speaker
+from .stays import Turns
 
 Fields = Mapping[bytes, bytes]
 
@@ -101,8 +102,7 @@ class Site:
 
         self.house = house
         self.under_way = 0
-        #: Requests that each mode has had, for whose turn it is in a round.
-        self.turns: dict[str, int] = {}
+        self.turns = Turns()
         self._prefix = os.urandom(6).hex()
         self._serial = itertools.count(1)
         models = Models(self)

@@ -18,6 +18,27 @@ from ..state import IStateStore
 SHARED = frozenset(["exhaust", "round-robin"])
 
 
+class Turns:
+    """Whose turn it is in a round: how many turns were taken, for each mode and model."""
+
+    #: Names of models that are told apart; clients may invent any.
+    MOST = 1024
+
+    def __init__(self) -> None:
+        self._taken: dict[tuple[str, str], int] = {}
+
+    def of(self, mode: str, model: str) -> int:
+        """Turns taken so far."""
+        return self._taken.get((mode, model), 0)
+
+    def take(self, mode: str, model: str) -> None:
+        """One more."""
+        key = (mode, model)
+        if key not in self._taken and len(self._taken) >= self.MOST:
+            self._taken.clear()
+        self._taken[key] = self._taken.get(key, 0) + 1
+
+
 @attrs.frozen
 class Stay:
     """
