@@ -57,7 +57,7 @@ def _check_mode(mode: ModeSettings, settings: Settings, reading: Reading) -> Non
     path = f"modes.{mode.name}.upstreams"
     place = reading.place(path)
     rows = reading.rows.get(f"modes.{mode.name}.table", ())
-    for row, said in zip(mode.table, rows):
+    for row, said in zip(mode.table, rows, strict=False):
         if row.upstream not in settings.upstreams and f"upstreams.{row.upstream}" not in reading.given:
             words = f"{said.path}: there is no upstream {row.upstream!r}{nearest(row.upstream, settings.upstreams)}"
             reading.mistakes.add(said.place, words)

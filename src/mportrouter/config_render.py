@@ -11,7 +11,16 @@ import attrs
 
 from .config_columns import MODELS
 from .config_modes import ACCOUNTS
-from .settings import Capabilities, Interactive, ModeSettings, PortSettings, Secret, Settings, TableRow, UpstreamSettings
+from .settings import (
+    Capabilities,
+    Interactive,
+    ModeSettings,
+    PortSettings,
+    Secret,
+    Settings,
+    TableRow,
+    UpstreamSettings,
+)
 
 _PLAIN = re.compile(r"[A-Za-z0-9_./~][A-Za-z0-9_./~+=-]*")
 # Words that a reader of YAML would take for something else than a text.
