@@ -37,6 +37,9 @@ _SILENT = frozenset(
 _ALIVE = frozenset({Kind.CONTEXT, Kind.POLICY})
 _SERVER = frozenset({Kind.UPSTREAM, Kind.OVERLOADED})
 
+#: Why a model rests, in words.
+_RESTING = {Kind.RATE: "rate limited", Kind.OVERLOADED: "overloaded"}
+
 #: Failed health checks in a row that mark an upstream down.
 _SICK_AFTER = 2
 #: Seconds a caller is told to wait while a trial is under way.
@@ -155,7 +158,7 @@ class Breaker:
         rest = self._rest(model, now)
         if rest is not None:
             until, kind = rest
-            words = "rate limited" if kind is Kind.RATE else "not allowed to this key"
+            words = _RESTING.get(kind, "not allowed to this key")
             return Refusal(f"{model or 'it'} is {words}{self._because()}", until - now, kind)
         if core.state == "open":
             if now < core.until:
@@ -262,6 +265,25 @@ class Breaker:
             self._sick = self._sick or refused or self._failed_checks >= _SICK_AFTER
             if verdict is not None and self._sick:
                 self.last_failure = verdict
+        self._moved()
+
+    def rest(self, seconds: float, verdict: Verdict, model: str | None = None) -> None:
+        """
+        Leave it alone for a time that a mode wants; neither health checks nor successes of before make it shorter.
+
+        :param verdict: the failure for which; its permit is settled already.
+        :param model: the one that rests; ``None``: the whole account, which one request tries when the time is over.
+        """
+        if seconds <= 0:
+            return
+        self._known = True
+        self.last_failure = verdict
+        if model is not None:
+            self._rest_model(model, attrs.evolve(verdict, retry_after=seconds))
+        else:
+            self._cause = verdict.kind if verdict.kind is Kind.RATE or verdict.account else Kind.UNAVAILABLE
+            self._advised = True
+            self._tell(self._circuit.trip(self._seconds() + seconds), verdict.message)
         self._moved()
 
     def configure(self, settings: BreakerSettings) -> None:

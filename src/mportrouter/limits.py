@@ -267,8 +267,8 @@ class Allowance:
             return
         by_model = dict(self._spent.get(model, ()))
         of_account = by_model if model == _ACCOUNT else dict(self._spent.get(_ACCOUNT, ()))
-        for name, value in told.items():
-            key, spent = _read(name, value, told, now, epoch)
+        for field, said in told.items():
+            key, spent = _read(field, said, told, now, epoch)
             if not key:
                 continue
             known = of_account if key in ("unified", "x-codex-primary", "x-codex-secondary") else by_model

@@ -142,7 +142,8 @@ class Exchange(Walk):
         self._held = []
         self._held_size = 0
         self._attempts = serial = self._attempts + 1
-        self._limits = upstream.settings.timeouts
+        attempt = self._attempt
+        self._limits = upstream.settings.timeouts if attempt is None or attempt.timeouts is None else attempt.timeouts
         self._sent = self._clock.seconds()
         try:
             if self._prepared is None:
@@ -187,6 +188,8 @@ class Exchange(Walk):
         self._in_flight = True
         upstream.in_flight += 1
         path = prepared.path or back.path
+        if not prepared.path and self._attempt is not None and self._attempt.path:
+            path = self._attempt.path.encode()
         query = request.query if prepared.query is None else prepared.query
         if back is self._dialect:
             call: ICall = upstream.send(b"POST", path, query, request.headers, prepared.body, self)
@@ -224,6 +227,10 @@ class Exchange(Walk):
         attempt, prepared = self._attempt, self._prepared
         assert attempt is not None and prepared is not None
         self._stream, encoding = form(headers)
+        if self._learns or self._place is not None:
+            now = self._clock.seconds()
+            epoch = self.record.at + now - self._began
+            self._upstream.allowance.learn(headers, now, epoch, attempt.model)
         look, target = self._look, self._runtime.target(attempt)
         if self._back is self._dialect and self._stream == look.stream and not look.rewrite:
             self._coded = encoding != b""
@@ -410,6 +417,7 @@ class Exchange(Walk):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+            self._free_place()
         self._request.on_gone = None
         record = self.record
         record.outcome = outcome
@@ -422,7 +430,9 @@ class Exchange(Walk):
             record.provider = upstream.provider_name
             record.model = attempt.model
         if ending is not None:
-            record.usage = ending.usage
+            record.usage = usage = ending.usage
+            if self._place is not None:
+                self._settle_place(None if usage is None else usage.prompt - usage.cache_read + usage.output)
         if self._prepared is not None:
             record.dropped = self._prepared.dropped
         record.milliseconds = (self._clock.seconds() - self._began) * 1000.0

@@ -49,13 +49,35 @@ class Runtime:
         """:raises KeyError: for a name that the configuration does not have."""
         return self.settings.modes[name]
 
+    def pinned(self, mode: ModeSettings, upstream: str) -> ModeSettings:
+        """
+        A mode as it is while somebody has switched it to one of its upstreams: that one alone, and its own errors are
+        the answers.
+
+        :param upstream: its id; the mode as it is where it does not have that one any more.
+        """
+        if upstream not in mode.upstreams:
+            return mode
+        key = (mode.name, upstream)
+        found = self._pinned.get(key)
+        if found is None:
+            # Of another name, since plans are remembered by it. After a failure there is nobody else to ask meanwhile,
+            # so nothing is left alone for longer than its circuit says.
+            found = self._pinned[key] = attrs.evolve(
+                mode, name=f"{mode.name}/{upstream}", strategy="only", upstreams=(upstream,), cooldown=None
+            )
+        return found
+
     def target(self, attempt: Attempt) -> Target:
         """Whom a body for ``attempt`` is prepared for."""
-        key = (attempt.upstream, attempt.model)
+        key = (attempt.upstream, attempt.model, attempt.path)
         target = self._targets.get(key)
         if target is None:
             upstream = self.upstreams[attempt.upstream]
-            target = Target(upstream.provider_name, attempt.model, upstream.capabilities_for(attempt.model))
+            capabilities = upstream.capabilities_for(attempt.model)
+            if attempt.path:
+                capabilities = attrs.evolve(capabilities, generate_path=attempt.path)
+            target = Target(upstream.provider_name, attempt.model, capabilities)
             if len(self._targets) < _PLANS:
                 self._targets[key] = target
         return target

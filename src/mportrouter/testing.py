@@ -22,6 +22,7 @@ from zope.interface import implementer
 from .canned import canned_error, canned_error_event, canned_events, canned_message, canned_stream
 from .errors import Kind, Verdict
 from .interfaces import Headers, ICall, IConsole, ILedger, IPermit, IResponseSink
+from .limits import Allowance
 from .records import ExchangeRecord
 from .settings import UpstreamSettings
 
@@ -182,11 +183,13 @@ class MemoryCircuit:
 
     :ivar refusal: what is given in place of permits, or ``None``.
     :ivar permits: every permit given out.
+    :ivar rests: every rest that was asked for: seconds, verdict, model.
     """
 
     def __init__(self) -> None:
         self.refusal: Any = None
         self.permits: list[MemoryPermit] = []
+        self.rests: list[tuple[float, Verdict, str | None]] = []
         self.state = "closed"
 
     def permit(self, model: str = "") -> Any:
@@ -194,6 +197,12 @@ class MemoryCircuit:
             return self.refusal
         self.permits.append(MemoryPermit())
         return self.permits[-1]
+
+    def retry_in(self, model: str = "") -> float:
+        return getattr(self.refusal, "retry_after", None) or 0.0
+
+    def rest(self, seconds: float, verdict: Verdict, model: str | None = None) -> None:
+        self.rests.append((seconds, verdict, model))
 
 
 @implementer(ICall)
@@ -310,11 +319,16 @@ class MemoryUpstream:
         self.settings = settings or UpstreamSettings(id=id, provider=id, base_url=f"https://{id}.invalid")
         self.id = self.settings.id
         self.provider_name = self.settings.provider
+        self.enabled = True
         self.in_flight = 0
+        self.allowance = Allowance(self.settings.limits)
         self.circuit = MemoryCircuit() if circuit is None else circuit
         self.scripts = [list(script) for script in scripts]
         self.requests: list[SentRequest] = []
         self._clock = clock
+
+    def model_for(self, requested: str) -> str:
+        return requested
 
     def send(
         self,

@@ -22,6 +22,7 @@ from .connection import CallFailed
 from .errors import Kind, Verdict
 from .fields import memo_of
 from .interfaces import Headers, ICall, ICredential, IResponseSink
+from .limits import Allowance
 from .onward import DEFAULT_VERSION, Onward, without_key
 from .onward import credential as own_key
 from .opening import Origin
@@ -106,6 +107,8 @@ class Upstream:
         self.models: tuple[str, ...] = ()
         #: Exchanges under way, counted by those who carry them.
         self.in_flight = 0
+        #: What may still be asked of the account, by its limits and its provider's word.
+        self.allowance = Allowance(settings.limits)
         self._reactor = reactor
         self._models = ModelMap(settings.models)
         origin = Origin.of(settings.base_url)

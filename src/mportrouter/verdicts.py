@@ -24,6 +24,8 @@ from .advice import duration, parse_reset, retry_after
 from .errors import Kind, RouterError, Verdict
 
 __all__ = [
+    "EXHAUSTED",
+    "all_exhausted",
     "classify",
     "clean",
     "in_words",
@@ -36,6 +38,8 @@ __all__ = [
 
 #: What only a person can mend.
 _ACCOUNT = frozenset({Kind.AUTH, Kind.MONEY})
+#: For which an account is left alone until it may serve again.
+EXHAUSTED = frozenset({Kind.RATE, Kind.MONEY, Kind.OVERLOADED})
 #: Seconds after which to ask again where every upstream failed and none said when.
 RETRY_ADVICE = 5.0
 #: Characters of a provider's message that are kept.
@@ -387,6 +391,23 @@ def in_words(verdict: Verdict) -> str:
     return f"{verdict.message} (HTTP {verdict.status})" if verdict.status is not None else verdict.message
 
 
+def all_exhausted(last: Mapping[str, Verdict], model: str) -> RouterError | None:
+    """
+    The one error where every account is rate limited, overloaded or out of money.
+
+    :param last: as for :func:`nobody_answered`.
+    :param model: that the client asks for.
+    :returns: ``None`` where anything else is the matter with one that a person need not mend.
+    """
+    waiting = [verdict for verdict in last.values() if verdict.kind in EXHAUSTED]
+    if not waiting or any(verdict.kind not in EXHAUSTED | _ACCOUNT for verdict in last.values()):
+        return None
+    soonest = min(RETRY_ADVICE if each.retry_after is None else each.retry_after for each in waiting)
+    reasons = "; ".join(f"{name}: {in_words(verdict)}" for name, verdict in last.items())
+    words = f"all providers for model exhausted: {clean(model)!r} ({reasons})"
+    return RouterError(Kind.RATE, words, max(1.0, soonest))
+
+
 def nobody_answered(last: Mapping[str, Verdict]) -> RouterError:
     """
     The one error for several failures.
@@ -405,4 +426,6 @@ def nobody_answered(last: Mapping[str, Verdict]) -> RouterError:
     advice = max(1.0, min(RETRY_ADVICE if each.retry_after is None else each.retry_after for each in others))
     if kinds == {Kind.RATE}:
         return RouterError(Kind.RATE, f"rate-limited everywhere: {reasons}", advice)
+    if kinds == {Kind.BUSY}:
+        return RouterError(Kind.BUSY, f"no place is free; try again soon ({reasons})", advice)
     return RouterError(Kind.UNAVAILABLE, f"no upstream answered: {reasons}", advice)
