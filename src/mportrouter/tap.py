@@ -7,7 +7,6 @@ The ``twistd`` plugin: options, and the service that they make.
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 from collections.abc import Mapping
@@ -19,9 +18,7 @@ from twisted.python import usage
 from . import config
 from .errors import ConfigError
 from .settings import Settings
-
-#: Read where ``--config`` does not say otherwise, if it is there.
-DEFAULT_CONFIG = "~/.ai-router/mportrouter.yaml"
+from .source import DEFAULT_CONFIG, Source
 
 
 class Options(usage.Options):
@@ -75,78 +72,6 @@ class Options(usage.Options):
             from .reactor import install_if_none
 
             install_if_none()
-
-
-class Source:
-    """
-    Where the settings are read from, at the start and at each reload.
-
-    Paths are made absolute at once: a daemon changes its directory. Which ``.env`` counts is decided at each reading:
-    the one beside the configuration file, or, while there is no file, the one of the directory of the start.
-
-    :param options: the flags as given.
-    :param environment: the process's environment.
-    """
-
-    def __init__(self, options: Mapping[str, Any], environment: Mapping[str, str]) -> None:
-        given = options["config"]
-        self._given = given is not None
-        self._path = os.path.abspath(os.path.expanduser(given or DEFAULT_CONFIG))
-        self._here = "" if self._given else os.getcwd()
-        self._environment = environment
-        self._flags = {
-            name.replace("-", "_"): (value if value not in (0, None) else None)
-            for name, value in options.items()
-            if name not in ("config", "check-config", "version", "help")
-        }
-
-    def read(self) -> Settings:
-        """:raises ConfigError: with every mistake."""
-        settings = config.load(self._text(), self._path, self._environment, self._values(), self._flags)
-        _refuse_unreadable(settings)
-        return settings
-
-    def _text(self) -> str | None:
-        if not self._given and not os.path.exists(self._path):
-            return None
-        return _text_of(self._path)
-
-    def _values(self) -> dict[str, str]:
-        beside = os.path.dirname(self._path) if self._given or os.path.exists(self._path) else self._here
-        path = os.path.join(beside, ".env")
-        if not os.path.isfile(path):
-            return {}
-        from dotenv import dotenv_values
-
-        values = dotenv_values(stream=io.StringIO(_text_of(path)))
-        return {name: value for name, value in values.items() if value is not None}
-
-
-def _refuse_unreadable(settings: Settings) -> None:
-    """:raises ConfigError: for each ``ca_file`` that cannot be used; said here, a connection need not find out."""
-    mistakes = []
-    for upstream in settings.upstreams.values():
-        if upstream.tls.ca_file is None:
-            continue
-        from .tls import extra_trust
-
-        try:
-            extra_trust(upstream.tls.ca_file)
-        except ConfigError as error:
-            place = settings.origins.get(f"upstreams.{upstream.id}.tls.ca_file", "upstreams")
-            mistakes += [f"{place}: upstreams.{upstream.id}.{mistake}" for mistake in error.mistakes]
-    if mistakes:
-        raise ConfigError(mistakes)
-
-
-def _text_of(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
-    except OSError as error:
-        raise ConfigError([f"{path}: {error.strerror}"]) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError([f"{path}: not UTF-8 at byte {error.start}"]) from error
 
 
 def read_or_exit(options: Mapping[str, Any]) -> Settings:
