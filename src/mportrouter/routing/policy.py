@@ -11,6 +11,7 @@ from ..errors import Kind, RouterError
 from ..money import dollars
 from ..settings import ModeSettings
 from . import tags
+from .accounts import shown
 from .plans import Attempt, Facts, Plan, UpstreamView
 from .strategies import STRATEGIES
 
@@ -41,15 +42,18 @@ def plan(
     """
     strategy = STRATEGIES[mode.strategy]
     tagged: list[str] = []
+    everybody = views
     try:
         if facts.tag is not None:
             tagged = [f"tag {tags.told(facts.tag)}"]
-            views = tags.named(facts.tag, views)
-            facts = attrs.evolve(facts, model=facts.tag[1], tag=None)
+            views = tags.named(facts.tag, everybody)
+            facts = attrs.evolve(facts, model=facts.tag[1])
             strategy = strategy if strategy.name in _SHARED else STRATEGIES["fallback"]
         candidates = strategy.candidates(mode, facts, views)
     except RouterError as error:
         return Plan((), "; ".join(tagged) or error.kind.value, error, tuple(tagged))
+    concerned = {view.id for view in candidates}
+    others = [f"{view.id} left out: {_elsewhere(mode, facts, view)}" for view in everybody if view.id not in concerned]
     usable = [view for view in candidates if view.enabled]
     disabled = [f"{view.id} disabled" for view in candidates if not view.enabled]
     if not usable:
@@ -60,6 +64,7 @@ def plan(
             "Enable one, or choose another mode.",
             None,
             [*tagged, *disabled],
+            others,
         )
     capped: list[str] = []
     if over_budget:
@@ -73,21 +78,24 @@ def plan(
                 "Wait until the spending of the last hour has dropped, raise cost_ceiling, or choose another mode.",
                 _CEILING_WAIT,
                 [*tagged, *disabled, *capped],
+                others,
             )
         usable = allowed
     made = strategy.plan(mode, facts, usable)
-    concerned = {view.id for view in candidates}
-    others = [f"{view.id} left out: {_elsewhere(facts, view)}" for view in views if view.id not in concerned]
     notes = [*tagged, *disabled, *capped]
     if not notes and not others:
         return made
     return attrs.evolve(made, decision="; ".join([*notes, made.decision]), notes=(*notes, *made.notes, *others))
 
 
-def _elsewhere(facts: Facts, view: UpstreamView) -> str:
+def _elsewhere(mode: ModeSettings, facts: Facts, view: UpstreamView) -> str:
     """Why an upstream of the mode is no candidate."""
-    return "not what the model's name chooses" if view.offers else f"it does not have {facts.model}"
+    if facts.tag is not None:
+        return "not what the tag names"
+    if mode.strategy == "only":
+        return "the mode asks its first upstream alone"
+    return "another row matches" if mode.strategy == "table" else f"it does not have {shown(facts.model)}"
 
 
-def _refused(kind: Kind, message: str, retry_after: float | None, notes: list[str]) -> Plan:
-    return Plan((), "; ".join(notes) or kind.value, RouterError(kind, message, retry_after), tuple(notes))
+def _refused(kind: Kind, message: str, retry_after: float | None, notes: list[str], others: list[str]) -> Plan:
+    return Plan((), "; ".join(notes) or kind.value, RouterError(kind, message, retry_after), (*notes, *others))
