@@ -123,7 +123,7 @@ def load(
     check(settings, draft.ports, draft.reading)
     if mistakes.texts:
         raise ConfigError(mistakes.sorted(name))
-    return left_out(settings)
+    return left_out(settings, () if draft.shipped else draft.reading.given)
 
 
 @lru_cache(maxsize=1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 import attrs
 
 from .config_modes import ACCOUNTS
@@ -27,11 +29,13 @@ def needed(mode: ModeSettings, settings: Settings) -> list[str]:
     return without
 
 
-def left_out(settings: Settings) -> Settings:
+def left_out(settings: Settings, said: Container[str]) -> Settings:
     """
     Settings whose stacked accounts all have a key; :attr:`~mportrouter.settings.Settings.notices` says which had none.
 
     In the demo every account has one.
+
+    :param said: dotted paths of what a person's file sets.
     """
     if settings.demo is not None:
         return settings
@@ -54,17 +58,12 @@ def left_out(settings: Settings) -> Settings:
     for name in sorted(used):
         if modes[name].tags:
             others = [id for id in settings.upstreams if id not in modes[name].upstreams]
-            named = [id for id in others if keyless(settings.upstreams[id]) and _said(settings, id)]
+            named = [id for id in others if keyless(settings.upstreams[id]) and f"upstreams.{id}" in said]
             notices += [
                 f"modes.{name}: tags cannot name it, for want of a key: {id} ({_how(settings.upstreams[id])})"
                 for id in named
             ]
     return attrs.evolve(settings, modes=modes, notices=tuple(notices))
-
-
-def _said(settings: Settings, id: str) -> bool:
-    """Whether somebody's file has the upstream, and not the built-in preset alone."""
-    return any(path.startswith(f"upstreams.{id}.") for path in settings.origins)
 
 
 def _how(upstream: UpstreamSettings) -> str:

@@ -202,10 +202,14 @@ def warnings(settings: Settings) -> list[str]:
     told += settings.notices
     if settings.demo is not None:
         return told
+    said = {path.split(".")[1] for path in settings.origins if path.startswith("modes.")}
     for number, port in sorted(settings.ports.items()):
         if not port.dynamic:
             continue
-        for mode in settings.modes.values():
+        for name, mode in settings.modes.items():
+            if f"modes.{port.mode}.strategy" in settings.origins and name not in said:
+                # Who has modes of their own need not hear of every one that is built in.
+                continue
             without = needed(mode, settings)
             if without:
                 told.append(f"port {number} cannot be switched to {mode.name}: no key for {', '.join(without)}")

@@ -135,12 +135,12 @@ def read_mode(reading: Sections, name: str, value: Value, base: ModeSettings | N
         # Which upstreams a table has, its rows say.
         base = ModeSettings(name, strategy, base.upstreams if base and strategy != "table" else ())
     if strategy == "table":
-        if not own.get("table", base.table):
+        if not own.get("table"):
             if "table" not in children:
                 words = "a table is needed, such as [{match: opus, upstream: deepseek}, {default: minimax}]"
                 reading.mistakes.add(value.place, f"{value.path}: {words}")
             return None
-        rows = own.get("table", base.table)
+        rows = own["table"]
         own["upstreams"] = tuple(dict.fromkeys((*own.get("upstreams", ()), *(row.upstream for row in rows))))
     elif not own.get("upstreams", base.upstreams) and "upstreams" not in children:
         words = "upstreams are needed, such as [minimax, anthropic]"
@@ -212,14 +212,16 @@ def _rows(reading: Sections, value: Value) -> tuple[TableRow, ...]:
         if not row.match.strip("*"):
             ended = entry.place
         found.append((Row(entry.path, entry.place, said), row))
-    reading.remember(value)
-    reading.rows[value.path] = [entry for entry, _ in found]
     last = found[-1][1] if found else None
     default = last.upstream if last is not None and not last.match else ""
-    for own, row in found:
-        if not row.upstream and not default:
-            words = f"{own.path}: which upstream? Add upstream:, or default: as the last row"
-            reading.mistakes.add(own.place, words)
+    if len(found) == len(entries):  # else a row that was refused may have been the default
+        for own, row in found:
+            if not row.upstream and not default:
+                words = f"{own.path}: which upstream? Add upstream:, or default: as the last row"
+                reading.mistakes.add(own.place, words)
+    found = [(own, row) for own, row in found if row.upstream or default]
+    reading.remember(value)
+    reading.rows[value.path] = [own for own, _ in found]
     return tuple(attrs.evolve(row, upstream=row.upstream or default) for _, row in found)
 
 

@@ -29,6 +29,22 @@ _SIZE_UNITS |= {"g": 1024**3, "gb": 1000**3, "gib": 1024**3}
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
 _LEVELS = {"debug": "debug", "info": "info", "warn": "warn", "warning": "warn", "error": "error"}
+_FIELD = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)+")
+# Fields with a meaning of their own: a key in one of them would break the request.
+_FIELDS_OF_HTTP = frozenset(
+    {
+        "accept-encoding",
+        "anthropic-beta",
+        "anthropic-version",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "keep-alive",
+        "proxy-connection",
+        "transfer-encoding",
+        "user-agent",
+    }
+)
 _LONGEST = 10 * 365 * 86400.0
 
 
@@ -169,6 +185,19 @@ def named(words: Sequence[str], what: str) -> Callable[[str], str]:
         if word not in words:
             raise Wrong(f"there is no {what} {text!r}{nearest(word, words)}")
         return word
+
+    return parse
+
+
+def header_or(*words: str) -> Callable[[str], str]:
+    """One of some words, or the name of a header field: such a name has a hyphen."""
+
+    def parse(text: str) -> str:
+        word = text.strip().lower()
+        if word in words or (_FIELD.fullmatch(word) and word not in _FIELDS_OF_HTTP):
+            return word
+        told = f"expected one of {', '.join(words)}, or a header field's name such as x-token"
+        raise Wrong(f"{told}, not {text!r}{_did_you_mean(word, words)}")
 
     return parse
 

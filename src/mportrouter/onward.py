@@ -171,6 +171,8 @@ class Onward:
             sort = _FORWARD if low in self._passed else _DROP
         elif low in _ACCOUNTS:
             sort = _FORWARD if self._shared else _DROP
+        elif self._own is not None and low == self._own[0]:
+            sort = _DROP
         else:
             sort = _FORWARD
         if len(self._classes) < _REMEMBERED:

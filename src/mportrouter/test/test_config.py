@@ -9,7 +9,7 @@ from typing import Any
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from .. import catalog, config, config_schema
+from .. import catalog, config, config_modes, config_schema
 from ..errors import ConfigError
 from ..settings import DemoSettings, PortSettings, Secret, Settings, Timeouts
 
@@ -86,7 +86,7 @@ class DefaultTests(SynchronousTestCase):
         text = _checkout("etc/mportrouter.yaml")
         self.assertEqual(load(text), load(all_ports=True))
         sections = [readers for _, readers in config_schema.SECTIONS.values()]
-        sections += [config_schema._PORT, config_schema._MODE, config_schema._INTERACTIVE, config_schema._UPSTREAM]
+        sections += [config_schema._PORT, config_modes._MODE, config_modes._INTERACTIVE, config_schema._UPSTREAM]
         sections += [*config_schema._UPSTREAM_SECTIONS.values(), config_schema._PRICES, config_schema.SECTIONS]
         for key in {key for section in sections for key in section} | set(config._TOP) | {"pace", "faults"}:
             self.assertIn(f"{key}:", text)
@@ -312,16 +312,6 @@ class ModeTests(SynchronousTestCase):
         (only,) = mistakes("modes: {interactive: {analyzer: claude, analyzer_upstream: antropic}}")
         self.assertIn("did you mean 'anthropic'?", only)
         self.assertIn("from 0 to 1", mistakes("modes: {interactive: {prefer_minimax: nan}}")[0])
-
-    def test_later(self) -> None:
-        """What comes later is told as such."""
-        for text in (
-            "modes: {x: {strategy: exhaust, upstreams: [minimax]}}",
-            "modes: {x: {strategy: table, upstreams: [minimax]}}",
-            "modes: {mixed: {tags: true}}",
-            "ports: {8787: {mode: mixed, client_limit: 100/min}}",
-        ):
-            self.assertIn("not served yet", mistakes(text)[0])
 
 
 def _checkout(name: str) -> str:
