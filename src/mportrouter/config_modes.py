@@ -212,12 +212,11 @@ def _rows(reading: Sections, value: Value) -> tuple[TableRow, ...]:
         if not row.match.strip("*"):
             ended = entry.place
         found.append((Row(entry.path, entry.place, said), row))
-    last = found[-1][1] if found else None
-    default = last.upstream if last is not None and not last.match else ""
+    default = next((row.upstream for _, row in found if not row.match), "")
     if len(found) == len(entries):  # else a row that was refused may have been the default
         for own, row in found:
             if not row.upstream and not default:
-                words = f"{own.path}: which upstream? Add upstream:, or default: as the last row"
+                words = f"{own.path}: which upstream? Add upstream:, or a row default:"
                 reading.mistakes.add(own.place, words)
     found = [(own, row) for own, row in found if row.upstream or default]
     reading.remember(value)

@@ -69,6 +69,13 @@ class CredentialTests(SynchronousTestCase):
         self.assertIsNone(self.field("none"))
         self.assertEqual(self.field("x-api-key", "sk-ant-oat01-x"), (b"authorization", b"Bearer sk-ant-oat01-x"))
 
+    def test_own_field(self) -> None:
+        """A key may go in a field of any name; what a client has in it does not go along."""
+        made = onward("custom", "anthropic", auth_style="x-corp-token")
+        fields = made.same([(b"X-Corp-Token", b"theirs"), (b"x-api-key", b"any"), (b"x-other", b"1")], False, b"")
+        told = [field for field in fields if field[0] != b"anthropic-version"]
+        self.assertEqual(told, [(b"x-other", b"1"), (b"x-corp-token", b"own-key")])
+
     def test_no_own(self) -> None:
         """An account that asks with another credential has no key of its own."""
         for auth in ("client", "codex"):

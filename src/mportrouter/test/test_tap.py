@@ -236,6 +236,18 @@ class SourceTests(TapTestCase):
         self.patch(builtins, "open", refusing)
         self.assertMistake(self.source(), f"{path}: Permission denied")
 
+    def test_dotenv_of_others(self) -> None:
+        """A ``.env`` that others may read or change is told of, with the remedy; one of its owner alone is not."""
+        path = self.write("here/.env", "ANTHROPIC_API_KEY=a-key\nMINIMAX_API_KEY=m-key\n")
+        for mode in (0o644, 0o640, 0o602):
+            os.chmod(path, mode)
+            (told,) = self.source().read().notices
+            self.assertIn(f"{path}: others on this machine", told)
+            self.assertIn(f"(mode {mode:o}); chmod 600", told)
+            self.assertNotIn("a-key", told)
+        os.chmod(path, 0o600)
+        self.assertEqual(self.source().read().notices, ())
+
     def test_dotenv_folder(self) -> None:
         """Which ``.env`` counts is decided at each reading: once there is a configuration file, the one beside it."""
         self.write("here/.env", "ROUTER_LOG_LEVEL=warn\n")
