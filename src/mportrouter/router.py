@@ -17,6 +17,7 @@ from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger, globalLogPublisher
 
 from .admin import AdminService
@@ -25,7 +26,7 @@ from .analysis import Analyzer
 from .catalog import load as load_catalog
 from .circuit import CircuitBreaker
 from .console import Console
-from .errors import ConfigError, Kind
+from .errors import ConfigError
 from .health import HealthChecker, told_for
 from .ledger import Ledger
 from .logs import RouterLog
@@ -34,7 +35,9 @@ from .pricing import PriceBook
 from .records import ExchangeRecord
 from .runtime import Runtime
 from .settings import ModeSettings, Pins, PortSettings, Secret, Settings, UpstreamSettings
-from .state import FileState, prepare_directory
+from .state import prepare_directory
+from .state_circuits import Circuits, carry
+from .state_kept import KeptState
 from .tokens import Calibration
 from .upstream import Upstream
 from .usage_log import UsageLog
@@ -81,7 +84,8 @@ class Router(MultiService):
         directory = os.path.expanduser(settings.state)
         # What the stand-ins are asked and "cost" must not be found among what was really switched and spent.
         kept = os.path.join(directory, "demo") if settings.demo is not None else directory
-        self.state = FileState(kept, reactor.seconds)
+        self.state = KeptState(kept, reactor, self._in_thread, settings.ports)
+        self.circuits = Circuits(self.state, reactor, lambda: self.runtime.upstreams)
         self.log = RouterLog(settings.logs, reactor, publisher=globalLogPublisher)
         self.ledger = Ledger(kept, reactor, providers=("minimax", "anthropic"))
         self.usage = UsageLog(settings.logs.usage, reactor)
@@ -98,12 +102,17 @@ class Router(MultiService):
         )
         self.admin.setName("admin")
         self.site = Site(self)
-        for service in (self.log, self.ledger, self.usage, self.alerts, self.health, self.admin):
+        # They are stopped in the opposite order: the state is written last.
+        kept_by = (self.log, self.state, self.circuits, self.ledger, self.usage)
+        for service in (*kept_by, self.alerts, self.health, self.admin):
             service.setServiceParent(self)
         for number in sorted(settings.ports):
             self._add_port(settings.ports[number], settings)
 
     # ------------------------------------------------------------------------------------------- building
+
+    def _in_thread(self, work: Callable[[], None]) -> Deferred[Any]:
+        return deferToThreadPool(self.reactor, self.reactor.getThreadPool(), work)
 
     def _with_demo(self, settings: Settings) -> Settings:
         """The settings with the stand-in providers in place of the real ones, where ``--demo`` asks for them."""
@@ -132,7 +141,7 @@ class Router(MultiService):
         The runtime of ``settings``.
 
         :param old: upstreams in force; one whose settings are the same goes on, with its connections and its circuit,
-            one that is reached in the same way begins with what its circuit has learnt.
+            one that is reached in the same way begins with what its circuit has learnt, a new one with what is kept.
         """
         upstreams = {}
         for id, wanted in settings.upstreams.items():
@@ -143,7 +152,9 @@ class Router(MultiService):
             else:
                 upstreams[id] = self._upstream(wanted, settings)
                 if before is not None:
-                    upstreams[id].circuit.restore(_still_known(before, wanted))
+                    carry(before, upstreams[id])
+                else:
+                    self.circuits.restore(id, upstreams[id])
         return Runtime(settings, upstreams, PriceBook.load(settings.prices), self._calibration)
 
     def _upstream(self, wanted: UpstreamSettings, settings: Settings) -> Upstream:
@@ -457,20 +468,6 @@ class Router(MultiService):
                 self.services.remove(broken)
                 self.namedServices.pop(broken.name, None)
             raise CannotStart(cannot_listen(error)) from error
-
-
-def _still_known(before: Upstream, wanted: UpstreamSettings) -> dict[str, Any]:
-    """What the circuit of ``before`` knows that holds under its new settings too, for :meth:`Breaker.restore`."""
-    had = before.settings
-    # A certificate that could not be verified is not told apart from other faults: a mended way is tried at once.
-    if any(getattr(had, name) != getattr(wanted, name) for name in ("provider", "base_url", "tls", "pins")):
-        return {}
-    known: dict[str, Any] = before.circuit.snapshot()
-    if any(getattr(had, name) != getattr(wanted, name) for name in ("api_key", "auth", "auth_style")):
-        account = (Kind.AUTH.value, Kind.MONEY.value)
-        known["open"] = known["open"] and known["cause"] not in account
-        known["rests"] = {model: rest for model, rest in known["rests"].items() if rest[1] not in account}
-    return known
 
 
 def cannot_listen(error: CannotListenError) -> str:

@@ -1,15 +1,15 @@
 """
-What must outlive a request: switched port modes, conversations with a mode of their own, decisions for a turn.
+What must outlive a request: switched port modes, pins, what circuits know, conversations with a mode of their own,
+decisions for a turn.
 
-All of it stands behind :class:`IStateStore`, so that several routers can share it later. :class:`RuntimeState` keeps it
-in memory; :class:`FileState` also writes the port modes to the state directory, where the next start finds them. The
+All of it stands behind :class:`IStateStore`. :class:`RuntimeState` keeps it in memory;
+:class:`mportrouter.state_kept.KeptState` also writes it to the state directory, where the next start finds it. The
 places of files in that directory are here too, because the router and the ``mportrouter`` command must agree on them.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import socket
@@ -20,15 +20,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
-from twisted.logger import Logger
 from zope.interface import Attribute, Interface, implementer
 
 #: Longest path of a unix socket in bytes that works everywhere: ``sun_path`` has 104 on macOS and 108 on Linux, and
 #: some servers bind under a temporary longer name first.
 SOCKET_PATH_MOST = 100
 
-_DAY = 24 * 3600.0
-_HOUR = 3600.0
+DAY = 24 * 3600.0
+HOUR = 3600.0
+#: Parts of a lifetime after which the use of an entry is told again.
+_TOLD = 8
 
 
 class IStateStore(Interface):
@@ -42,6 +43,22 @@ class IStateStore(Interface):
         :param mode: the new mode, ``None``: back to the configuration's.
         :param remember: find it again after a restart (dynamic ports).
         """
+
+    def pin(mode: str) -> str | None:
+        """
+        The one upstream that somebody switched a mode to, or ``None`` where the mode chooses.
+
+        Whoever asks sees to it that the mode still has that upstream: a configuration may have changed since.
+        """
+
+    def set_pin(mode: str, upstream: str | None) -> None:
+        """:param upstream: its id; ``None``: the mode chooses again."""
+
+    def circuit(upstream: str) -> dict[str, Any] | None:
+        """What is kept of an upstream's circuit, see :mod:`mportrouter.state_circuits`, or ``None``."""
+
+    def set_circuit(upstream: str, known: dict[str, Any] | None) -> None:
+        """:param known: plain values, never changed again; times are seconds since the epoch. ``None``: forget it."""
 
     has_sessions = Attribute("whether any conversation has a mode of its own: else nobody need look for its id")
 
@@ -60,7 +77,7 @@ class IStateStore(Interface):
     def set_decision(turn: str, decision: Any) -> None:
         """
         :param turn: a key that stays the same through the tool loop of a turn.
-        :param decision: a plain or frozen value.
+        :param decision: a plain or frozen value; a text may outlive a restart, anything else does not.
         """
 
 
@@ -70,15 +87,19 @@ class _Recent:
 
     :param most: entries kept.
     :param lifetime: seconds after which an unused entry is forgotten.
+    :ivar told: is told of key and value when one is put, and now and then while it is asked for; of ``None`` when it is
+        taken out.
     """
 
-    __slots__ = ("_entries", "_lifetime", "_most", "_seconds")
+    __slots__ = ("_entries", "_lifetime", "_most", "_seconds", "told")
 
     def __init__(self, most: int, lifetime: float, seconds: Callable[[], float]) -> None:
         self._most = most
         self._lifetime = lifetime
         self._seconds = seconds
-        self._entries: OrderedDict[str, tuple[float, Any]] = OrderedDict()
+        #: Each with the time until which it is kept, the value, and the time from which its use is told again.
+        self._entries: OrderedDict[str, tuple[float, Any, float]] = OrderedDict()
+        self.told: Callable[[str, Any], None] | None = None
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -88,21 +109,36 @@ class _Recent:
         if entry is None:
             return None
         now = self._seconds()
-        if entry[0] <= now:
+        until, value, again = entry
+        if until <= now:
             del self._entries[key]
             return None
-        self._entries[key] = (now + self._lifetime, entry[1])
+        if now >= again and self.told is not None:
+            self.told(key, value)
+            again = now + self._lifetime / _TOLD
+        self._entries[key] = (now + self._lifetime, value, again)
         self._entries.move_to_end(key)
-        return entry[1]
+        return value
 
     def put(self, key: str, value: Any) -> None:
+        if self.told is not None:
+            self.told(key, value)
         if value is None:
             self._entries.pop(key, None)
             return
-        self._entries[key] = (self._seconds() + self._lifetime, value)
+        self.restore(key, value, 0.0)
+
+    def restore(self, key: str, value: Any, age: float) -> None:
+        """Put back what was used ``age`` seconds ago, oldest first; nobody is told."""
+        now = self._seconds()
+        self._entries[key] = (now + self._lifetime - age, value, now - age + self._lifetime / _TOLD)
         self._entries.move_to_end(key)
         while len(self._entries) > self._most:
             self._entries.popitem(last=False)
+
+    def items(self) -> list[tuple[str, Any]]:
+        """Keys and values, the one that was used last at the end."""
+        return [(key, value) for key, (_, value, _) in self._entries.items()]
 
 
 @implementer(IStateStore)
@@ -117,8 +153,10 @@ class RuntimeState:
 
     def __init__(self, seconds: Callable[[], float], sessions: int = 4096, decisions: int = 8192) -> None:
         self._modes: dict[int, str] = {}
-        self._sessions = _Recent(sessions, _DAY, seconds)
-        self._decisions = _Recent(decisions, _HOUR, seconds)
+        self._pins: dict[str, str] = {}
+        self._circuits: dict[str, dict[str, Any]] = {}
+        self._sessions = _Recent(sessions, DAY, seconds)
+        self._decisions = _Recent(decisions, HOUR, seconds)
 
     def port_mode(self, port: int) -> str | None:
         return self._modes.get(port)
@@ -128,6 +166,24 @@ class RuntimeState:
             self._modes.pop(port, None)
         else:
             self._modes[port] = mode
+
+    def pin(self, mode: str) -> str | None:
+        return self._pins.get(mode)
+
+    def set_pin(self, mode: str, upstream: str | None) -> None:
+        if upstream is None:
+            self._pins.pop(mode, None)
+        else:
+            self._pins[mode] = upstream
+
+    def circuit(self, upstream: str) -> dict[str, Any] | None:
+        return self._circuits.get(upstream)
+
+    def set_circuit(self, upstream: str, known: dict[str, Any] | None) -> None:
+        if known is None:
+            self._circuits.pop(upstream, None)
+        else:
+            self._circuits[upstream] = known
 
     @property
     def has_sessions(self) -> bool:
@@ -145,69 +201,6 @@ class RuntimeState:
 
     def set_decision(self, turn: str, decision: Any) -> None:
         self._decisions.put(turn, decision)
-
-
-class FileState(RuntimeState):
-    """
-    State in memory, with the remembered port modes in ``modes.json``.
-
-    A file that cannot be read counts as empty and is put aside as ``modes.json.bad``.
-
-    :param directory: the state directory; made if it is not there.
-    """
-
-    _log = Logger()
-
-    def __init__(
-        self, directory: str, seconds: Callable[[], float], sessions: int = 4096, decisions: int = 8192
-    ) -> None:
-        super().__init__(seconds, sessions, decisions)
-        self._path = os.path.join(os.path.expanduser(directory), "modes.json")
-        self._remembered = self._read()
-        self._modes.update(self._remembered)
-
-    def set_port_mode(self, port: int, mode: str | None, remember: bool = False) -> None:
-        super().set_port_mode(port, mode, remember)
-        # Another router with the same directory may have written since.
-        self._remembered = self._read()
-        wanted = dict(self._remembered)
-        wanted.pop(port, None)
-        if mode is not None and remember:
-            wanted[port] = mode
-        if wanted == self._remembered:
-            return
-        self._remembered = wanted
-        self._write()
-
-    def _read(self) -> dict[int, str]:
-        try:
-            with open(self._path, "rb") as file:
-                content = file.read(1 << 20)
-        except FileNotFoundError:
-            return {}
-        except OSError as error:
-            self._log.warn("Remembered port modes cannot be read: {error}", error=str(error))
-            return {}
-        try:
-            ports = json.loads(content)["ports"]
-            return {int(port): str(mode) for port, mode in ports.items() if isinstance(mode, str)}
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            self._log.warn("Remembered port modes are not readable; {path} is put aside.", path=self._path)
-            try:
-                os.replace(self._path, self._path + ".bad")
-            except OSError as error:
-                self._log.warn("It could not be put aside: {error}", error=str(error))
-            return {}
-
-    def _write(self) -> None:
-        ports = {str(port): mode for port, mode in sorted(self._remembered.items())}
-        try:
-            prepare_directory(os.path.dirname(self._path))
-            write_atomically(self._path, json.dumps({"version": 1, "ports": ports}, indent=1).encode() + b"\n")
-        except OSError as error:
-            self._log.warn(
-                "The port's mode is switched, but cannot be remembered for the next start: {error}", error=str(error)
-            )
 
 
 def prepare_directory(path: str) -> str:

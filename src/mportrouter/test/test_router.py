@@ -8,7 +8,7 @@ import socket
 from typing import Any
 
 from twisted.application.internet import TCPServer
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
@@ -21,7 +21,7 @@ from ..health import HealthChecker
 from ..ledger import Ledger
 from ..router import CannotStart, Router, cannot_listen
 from ..settings import Settings
-from ..state import FileState
+from ..state_kept import KeptState
 
 KEYS = {"ANTHROPIC_API_KEY": "sk-ant-test", "MINIMAX_API_KEY": "mm-test"}
 DEAD = Verdict(Kind.NETWORK, "connection refused", retry_same=True)
@@ -118,7 +118,10 @@ class RememberedModeTests(RouterTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        FileState(self.folder, self.reactor.seconds).set_port_mode(8787, "minimax", remember=True)
+        state = KeptState(self.folder, self.reactor, maybeDeferred)
+        state.set_port_mode(8787, "minimax", remember=True)
+        state.startService()
+        self.successResultOf(state.stopService())
 
     def mode(self, text: str = TEXT, **more: Any) -> str:
         return self.router(text, **more).ports[8787].mode

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 from collections.abc import Sequence
@@ -13,7 +12,6 @@ from zope.interface.verify import verifyObject
 
 from .. import state
 from ..state import (
-    FileState,
     IStateStore,
     RuntimeState,
     SeveralRouters,
@@ -28,9 +26,14 @@ from ..state import (
 class StoreTests:
     """What every store does."""
 
+    store: RuntimeState
+
     def setUp(self) -> None:
         self.clock = Clock()
         self.store = self.make()
+
+    def make(self) -> RuntimeState:
+        return RuntimeState(self.clock.seconds, sessions=4, decisions=4)
 
     def test_interface(self) -> None:
         """It provides the interface."""
@@ -44,6 +47,25 @@ class StoreTests:
         self.assertEqual((self.store.port_mode(8787), self.store.port_mode(8771)), ("minimax", "mixed"))
         self.store.set_port_mode(8787, None)
         self.assertIsNone(self.store.port_mode(8787))
+
+    def test_pin(self) -> None:
+        """A mode is pinned to an upstream until it chooses again."""
+        self.assertIsNone(self.store.pin("mixed"))
+        self.store.set_pin("mixed", "minimax")
+        self.store.set_pin("other", "anthropic")
+        self.assertEqual((self.store.pin("mixed"), self.store.pin("other")), ("minimax", "anthropic"))
+        self.store.set_pin("mixed", None)
+        self.store.set_pin("never", None)
+        self.assertEqual((self.store.pin("mixed"), self.store.pin("other")), (None, "anthropic"))
+
+    def test_circuit(self) -> None:
+        """What a circuit knows is found until it is taken back."""
+        self.assertIsNone(self.store.circuit("minimax"))
+        self.store.set_circuit("minimax", {"open": True})
+        self.assertEqual(self.store.circuit("minimax"), {"open": True})
+        self.store.set_circuit("minimax", None)
+        self.store.set_circuit("never", None)
+        self.assertIsNone(self.store.circuit("minimax"))
 
     def test_session(self) -> None:
         """A conversation keeps its mode for a day after its last use."""
@@ -89,68 +111,6 @@ class StoreTests:
 
 class RuntimeStateTests(StoreTests, SynchronousTestCase):
     """In memory."""
-
-    def make(self) -> RuntimeState:
-        return RuntimeState(self.clock.seconds, sessions=4, decisions=4)
-
-
-class FileStateTests(StoreTests, SynchronousTestCase):
-    """With a file."""
-
-    directory = ""
-
-    def make(self) -> FileState:
-        self.directory = self.directory or os.path.join(self.mktemp(), "state")
-        return FileState(self.directory, self.clock.seconds, sessions=4, decisions=4)
-
-    @property
-    def path(self) -> str:
-        return os.path.join(self.directory, "modes.json")
-
-    def test_restored(self) -> None:
-        """After a restart the remembered modes are there, the others not."""
-        self.store.set_port_mode(8787, "minimax", remember=True)
-        self.store.set_port_mode(8771, "mixed")
-        again = self.make()
-        self.assertEqual(again.port_mode(8787), "minimax")
-        self.assertIsNone(again.port_mode(8771))
-
-    def test_forgotten(self) -> None:
-        """A mode that was taken back, or switched without being remembered, is not found after a restart."""
-        self.store.set_port_mode(1, "a", remember=True)
-        self.store.set_port_mode(2, "b", remember=True)
-        self.store.set_port_mode(1, None)
-        self.store.set_port_mode(2, "c")
-        self.assertEqual((self.make().port_mode(1), self.make().port_mode(2)), (None, None))
-
-    def test_permissions(self) -> None:
-        """File and directory are the user's own; nothing else is left in the directory."""
-        self.store.set_port_mode(8787, "minimax", remember=True)
-        self.assertEqual(stat.S_IMODE(os.stat(self.path).st_mode), 0o600)
-        self.assertEqual(stat.S_IMODE(os.stat(self.directory).st_mode), 0o700)
-        self.assertEqual(os.listdir(self.directory), ["modes.json"])
-        with open(self.path) as file:
-            self.assertEqual(json.load(file), {"version": 1, "ports": {"8787": "minimax"}})
-
-    def test_broken_file(self) -> None:
-        """A broken file counts as empty, is put aside and does not stop the router."""
-        prepare_directory(self.directory)
-        for content in (b"", b"{", b"[]", b'{"ports": {"x": "y"}}', b'{"ports": 3}', b"\xff", b"[" * 100000):
-            with open(self.path, "wb") as file:
-                file.write(content)
-            again = self.make()
-            self.assertIsNone(again.port_mode(8787), content)
-            self.assertFalse(os.path.exists(self.path))
-            with open(self.path + ".bad", "rb") as file:
-                self.assertEqual(file.read(), content)
-
-    def test_unwritable(self) -> None:
-        """Where nothing can be written, the mode is switched all the same."""
-        os.makedirs(os.path.dirname(self.directory))
-        with open(self.directory, "wb"):
-            pass  # a file where the directory should be
-        self.store.set_port_mode(8787, "minimax", remember=True)
-        self.assertEqual(self.store.port_mode(8787), "minimax")
 
 
 class FilesTests(SynchronousTestCase):
@@ -268,16 +228,6 @@ class FilesTests(SynchronousTestCase):
         place = socket_place(long, {"XDG_RUNTIME_DIR": "/run/user/1000"}, 1000, 8773)
         self.assertRegex(place.path, r"^/run/user/1000/mportrouter-[0-9a-f]{12}/admin-8773\.sock$")
         self.assertEqual(place.pointer, long + "/admin-8773.path")
-
-    def test_modes_of_two(self) -> None:
-        """Two routers that share a directory keep each other's remembered modes."""
-        directory = self.mktemp()
-        one, other = FileState(directory, Clock().seconds), FileState(directory, Clock().seconds)
-        one.set_port_mode(8771, "mixed", remember=True)
-        other.set_port_mode(8773, "minimax", remember=True)
-        again = FileState(directory, Clock().seconds)
-        self.assertEqual((again.port_mode(8771), again.port_mode(8773)), ("mixed", "minimax"))
-        self.assertIsNone(one.port_mode(8773))
 
     def test_socket_is_looked_for(self) -> None:
         """Without a pointer a client looks where the socket would be."""
