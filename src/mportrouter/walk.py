@@ -107,8 +107,8 @@ class Walk(ABC):
         self._budget = max(ATTEMPT_BUDGET, len(plan.attempts)) if stacked else ATTEMPT_BUDGET
         #: The current attempt's share of its account's limits.
         self._place: Place | None = None
-        #: Attempts that were passed over because of their accounts' limits alone.
-        self._waiting: tuple[Attempt, ...] = ()
+        #: Attempts that were passed over because of their accounts' limits alone, and when.
+        self._waiting: tuple[tuple[Attempt, float], ...] = ()
         #: Circuits that rest once another upstream is asked in their place.
         self._left: tuple[tuple[Any, Verdict], ...] = ()
         self._timer: IDelayedCall | None = None
@@ -203,25 +203,26 @@ class Walk(ABC):
         wait = allowance.wait(now, tokens, attempt.model)
         if wait <= 0:
             return True
-        self._waiting += (attempt,)
+        self._waiting += ((attempt, now),)
         self._skip(Verdict(Kind.RATE, allowance.why(now, tokens, attempt.model), retry_after=wait))
         return False
 
     def _wait_for_turn(self) -> bool:
         """Come back to the account whose turn is the soonest; ``False``: to none, they are none or too late."""
-        waiting, self._waiting = self._waiting, ()
-        if not waiting or self._attempts >= self._budget:
+        if not self._waiting or self._attempts >= self._budget:
             return False
         now = self._clock.seconds()
-        soonest: tuple[float, Attempt] | None = None
-        for attempt in waiting:
+        soonest: tuple[float, Attempt, float] | None = None
+        for attempt, since in self._waiting:
             upstream = self._runtime.upstreams[attempt.upstream]
             wait = upstream.allowance.wait(now, self._tokens(attempt, upstream.allowance), attempt.model)
-            if wait <= upstream.settings.limits.wait and (soonest is None or wait < soonest[0]):
-                soonest = wait, attempt
+            in_time = now + wait - since <= upstream.settings.limits.wait
+            if in_time and (soonest is None or wait < soonest[0]):
+                soonest = wait, attempt, since
         if soonest is None:
             return False
-        wait, self._attempt = soonest
+        wait, self._attempt, since = soonest
+        self._waiting = tuple(each for each in self._waiting if each != (self._attempt, since))
         self._upstream = upstream = self._runtime.upstreams[self._attempt.upstream]
         self._retries = self._mode.retries
         self._forget()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import attrs
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransportWithDisconnection
 
@@ -12,6 +13,7 @@ from ..breaker import Refusal
 from ..dialects.anthropic import AnthropicDialect
 from ..errors import Kind, Verdict
 from ..interfaces import Target
+from ..limits import Allowance
 from ..records import ExchangeRecord
 from ..relay import Exchange
 from ..routing.plans import Attempt, Plan
@@ -72,8 +74,14 @@ class Relayed:
         dialects: dict[str, str] | None = None,
         capabilities: dict[str, Capabilities] | None = None,
         members: dict[str, Any] | None = None,
+        mode: dict[str, Any] | None = None,
+        own_limits: dict[str, Limits] | None = None,
+        planned: tuple[Attempt, ...] | None = None,
+        allowances: dict[str, Allowance] | None = None,
+        circuits: dict[str, Any] | None = None,
+        clock: Clock | None = None,
     ) -> None:
-        self.clock = Clock()
+        self.clock = clock or Clock()
         self.upstreams = {}
         for id, each in scripts.items():
             settings = UpstreamSettings(
@@ -81,15 +89,19 @@ class Relayed:
                 provider=id,
                 dialect=(dialects or {}).get(id, "anthropic"),
                 timeouts=timeouts or Timeouts(),
-                limits=limits or Limits(),
+                limits=(own_limits or {}).get(id) or limits or Limits(),
                 base_url="https://x.invalid",
             )
-            self.upstreams[id] = MemoryUpstream(self.clock, id, each, settings)
+            self.upstreams[id] = MemoryUpstream(self.clock, id, each, settings, (circuits or {}).get(id))
+        for id, allowance in (allowances or {}).items():
+            self.upstreams[id].allowance = allowance
         for id, refusal in (refusals or {}).items():
             self.upstreams[id].circuit.refusal = refusal
         self.mode = ModeSettings(
             "mixed", "fallback", tuple(scripts), retries=retries, retry_timeouts=retry_timeouts, retry_delay=0.5
         )
+        self.mode = attrs.evolve(self.mode, **(mode or {}))
+        self.planned = planned
         self.contexts = contexts or {}
         self.hold = hold
         self._own = capabilities or {}
@@ -135,7 +147,7 @@ class Relayed:
 
     def _handle(self, request: Any) -> None:
         dialect = AnthropicDialect()
-        plan = Plan(tuple(Attempt(id, f"{id}-model") for id in self.upstreams), "because")
+        plan = Plan(self.planned or tuple(Attempt(id, f"{id}-model") for id in self.upstreams), "because")
         self.exchange = Exchange(
             self.clock,
             Watch(self.clock),
@@ -145,7 +157,7 @@ class Relayed:
             plan,
             self.mode,
             self,
-            ExchangeRecord(at=1000.0, request_id="req_test"),
+            ExchangeRecord(at=1000.0, request_id="req_test", requested="claude-sonnet-5-5", size=len(request.body)),
             lambda exchange: self.records.append(exchange.record),
             hold=self.hold,
             ping_after=10.0,

@@ -439,3 +439,59 @@ class BreakerTests(SynchronousTestCase):
                 breaker._failed(f"m{number}", 0, Verdict(Kind.RATE, "x", retry_after=advice))
             self.assertLessEqual(len(breaker._rests), 256)
             self.assertLessEqual(len(breaker._rate_limits), 300)
+
+    def test_rest(self) -> None:
+        """An account that a mode leaves alone is asked by nobody for that time; then one request tries it."""
+        breaker = self.make()
+        permit, other = self.permit(breaker), self.permit(breaker)
+        permit.failure(BROKEN)
+        breaker.rest(1800.0, BROKEN)
+        self.assertEqual((breaker.state, breaker.rank("m"), breaker.retry_in("m")), ("open", 3, 1800.0))
+        self.assertIs(self.refusal(breaker).kind, Kind.UNAVAILABLE)
+        other.success()
+        breaker.health(True)
+        breaker.rest(60.0, BROKEN)
+        self.clock.advance(1799.0)
+        self.assertEqual(self.refusal(breaker, "another").retry_after, 1.0)
+        self.clock.advance(1.0)
+        trial = self.permit(breaker)
+        self.refusal(breaker)
+        trial.success()
+        self.permit(breaker).success()
+        self.assertEqual(self.names(), ["opened", "down", "half-open", "closed", "up"])
+
+    def test_rest_tells_why(self) -> None:
+        """A rest after a rate limit or for want of money refuses with that."""
+        for verdict in (RATE, NO_MONEY):
+            breaker = self.make()
+            breaker.rest(9.0, verdict)
+            self.assertIs(self.refusal(breaker).kind, verdict.kind)
+
+    def test_rest_of_a_model(self) -> None:
+        """One model can be left alone, and the others go on."""
+        breaker = self.make()
+        overloaded = Verdict(Kind.OVERLOADED, "engine full", status=503)
+        self.permit(breaker).failure(overloaded)
+        breaker.rest(300.0, overloaded, "m")
+        refusal = self.refusal(breaker)
+        self.assertEqual((refusal.kind, refusal.retry_after), (Kind.OVERLOADED, 300.0))
+        self.assertEqual(refusal.reason, "m is overloaded (engine full)")
+        self.permit(breaker, "other")
+        self.clock.advance(300.0)
+        self.permit(breaker)
+
+    def test_rest_of_no_time(self) -> None:
+        """No time is no rest."""
+        breaker = self.make()
+        breaker.rest(0.0, BROKEN)
+        self.permit(breaker)
+
+    def test_rest_is_kept(self) -> None:
+        """A rest outlives a restart."""
+        breaker = self.make()
+        breaker.rest(1800.0, BROKEN)
+        kept = json.loads(json.dumps(breaker.snapshot()))
+        other = self.make()
+        other.restore(kept, age=100.0)
+        other.health(True)
+        self.assertEqual(self.refusal(other).retry_after, 1700.0)

@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mportrouter.errors import Kind, Verdict
 from mportrouter.verdicts import (
+    all_exhausted,
     classify,
     clean,
     nobody_answered,
@@ -469,6 +470,23 @@ class NobodyTests(SynchronousTestCase):
         """Rate limits everywhere are one rate limit, until the soonest is over."""
         error = nobody_answered({"a": Verdict(Kind.RATE, "slow", 9.0), "b": Verdict(Kind.RATE, "slow", 4.0)})
         self.assertEqual((error.status, error.retry_after), (429, 4.0))
+
+    def test_no_place(self) -> None:
+        """Where every place is taken nobody was asked, and the words do not say so."""
+        error = nobody_answered({"a": Verdict(Kind.BUSY, "all of its 5 places are taken", 1.0)})
+        self.assertEqual((error.kind, error.status, error.retry_after), (Kind.BUSY, 503, 1.0))
+        self.assertIn("no place is free", error.message)
+
+    def test_all_exhausted(self) -> None:
+        """Accounts that wait for time or money are exhausted together; where one has another fault they are not."""
+        money, rate = Verdict(Kind.MONEY, "no credit", 300.0), Verdict(Kind.RATE, "slow", 40.0)
+        error = all_exhausted({"a": money, "b": rate, "c": Verdict(Kind.AUTH, "bad key", 1.0)}, "big\nmodel")
+        assert error is not None
+        self.assertEqual((error.status, error.retry_after), (429, 40.0))
+        self.assertIn("all providers for model exhausted: 'big model' (a: no credit; b: slow", error.message)
+        self.assertIsNone(all_exhausted({"a": money, "b": Verdict(Kind.NETWORK, "refused")}, "m"))
+        self.assertIsNone(all_exhausted({"a": Verdict(Kind.AUTH, "bad key")}, "m"))
+        self.assertIsNone(all_exhausted({}, "m"))
 
     def test_mixed(self) -> None:
         """Anything else is a 503 that names every upstream with its reason."""
