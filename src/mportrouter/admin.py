@@ -101,6 +101,21 @@ class AdminRoot(pb.Root):
     ) -> Deferred[Any]:
         return self._ask(self._console.mode, _port(port), _text(name, "the mode"), _text(session, "the session"))
 
+    def remote_switch(self, port: int | None = None, name: str = "") -> Deferred[Any]:
+        return self._ask(self._console.switch, _port(port), _text(name, "the upstream") or "")
+
+    def remote_unpin(self, port: int | None = None) -> Deferred[Any]:
+        return self._ask(self._console.unpin, _port(port))
+
+    def remote_explain(
+        self, port: int | None, pieces: object, dialect: str, model: str = "", session: str = ""
+    ) -> Deferred[Any]:
+        """:param pieces: the request's body in byte strings that Banana carries."""
+        if not isinstance(pieces, (list, tuple)) or not all(isinstance(piece, bytes) for piece in pieces):
+            raise Refused("the body must be a list of byte strings")
+        texts = [_text(dialect, "the dialect"), _text(model, "the model"), _text(session, "the session")]
+        return self._ask(self._console.explain, _port(port), b"".join(pieces), *(text or "" for text in texts))
+
     def remote_ports(self) -> Deferred[Any]:
         return self._ask(self._console.ports)
 

@@ -18,13 +18,17 @@ import sys
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TextIO
 
-from . import __version__
+from . import __version__, locally, switching
 from .adminlink import Refusal, Remote, Unreachable, run, tcp_door, unix_door
+from .shellinit import SHELLS
 
 OK, REFUSED, USAGE, NOT_RUNNING = 0, 1, 2, 3
 
 #: Lines that ``logs --follow`` looks at, and seconds between two looks.
 _FOLLOWED, _PACE = 500, 0.5
+
+#: Dialects in which a request may be explained.
+DIALECT_NAMES = ("anthropic", "openai-chat", "openai-responses", "gemini")
 
 _PORT_COLUMNS = ("port", "mode", "configured", "kind", "listening", "locked")
 _UPSTREAM_COLUMNS = ("id", "provider", "status", "circuit", "enabled", "key", "base_url")
@@ -83,8 +87,10 @@ def parser() -> argparse.ArgumentParser:
         made.set_defaults(run=run)
         return made
 
-    for name, meaning in (("status", "show configuration and counts"), ("stats", "show requests, costs and savings")):
-        word(name, meaning, _remote, parents=[shared]).set_defaults(work=_shared_command, word=name)
+    status = word("status", "show configuration and counts", _remote, parents=[shared])
+    status.add_argument("--port", type=_port, metavar="N", help="of one port [the whole router]")
+    status.set_defaults(work=_status)
+    word("stats", "show requests, costs and savings", _remote, parents=[shared]).set_defaults(work=_stats)
     word("health", "check every provider now", _remote, parents=[shared]).set_defaults(work=_health)
 
     logs = word("logs", "show the last lines of the log", _remote, parents=[shared])
@@ -98,6 +104,28 @@ def parser() -> argparse.ArgumentParser:
     mode.add_argument("name", nargs="?", metavar="NAME", help="the mode to switch to")
     mode.add_argument("--port", type=_port, metavar="N", help="which port [the dynamic one]")
     mode.set_defaults(work=_mode)
+
+    start = argparse.ArgumentParser(add_help=False)
+    start.add_argument("--port", type=_port, metavar="N", help="the port whose mode is meant")
+    start.add_argument("--start", action="store_true", help="start a router in the background where none runs")
+    start.add_argument("--config", metavar="FILE", help="the configuration to start it with")
+    switch = word("switch", "ask one provider alone, without failover", _remote, parents=[shared, start])
+    switch.add_argument("name", metavar="NAME", help="an upstream of the mode, or its provider")
+    switch.set_defaults(work=switching.switch)
+    fallback = word("fallback", "ask all providers of the mode again", _remote, parents=[shared, start])
+    fallback.set_defaults(work=switching.fallback)
+    reset = word("reset", "ask all providers again, and stop the router", _reset, parents=[shared])
+    reset.add_argument("--shell", choices=SHELLS, help="print the commands that clear the variables of clients")
+    reset.add_argument("--quiet", action="store_true", help="do not tell of those variables")
+    reset.set_defaults(work=switching.reset)
+
+    explain = word("explain", "show the plan for a request, and why; nothing is sent", _explain, parents=[shared])
+    explain.add_argument("file", nargs="?", metavar="FILE", help="a request body; - reads it from standard input")
+    explain.add_argument("--model", metavar="M", help="the model, instead of the one in the file or of a file")
+    explain.add_argument("--port", type=_port, metavar="N", help="the port it would be sent to [the dynamic one]")
+    explain.add_argument("--dialect", choices=DIALECT_NAMES, help="of the file [told by its members]")
+    explain.add_argument("--session", metavar="ID", help="the conversation it belongs to")
+    explain.add_argument("--config", metavar="FILE", help="tell it from this configuration alone")
 
     ports = word("ports", "list, open, close or switch ports", _remote, parents=[shared])
     ports.add_argument("action", nargs="?", choices=("open", "close", "mode"), help="what to do [list them]")
@@ -115,7 +143,7 @@ def parser() -> argparse.ArgumentParser:
     upstreams.add_argument("id", nargs="?", metavar="ID", help="the upstream")
     upstreams.set_defaults(work=_upstreams, complain=upstreams.error)
 
-    ask = word("ask", "send one question through a port and print the answer", _ask)
+    ask = word("ask", "send one question through a port and print the answer", locally.ask)
     ask.add_argument("text", nargs="+", metavar="TEXT", help="the question; - reads it from standard input")
     ask.add_argument("--port", type=_port, default=8787, metavar="N", help="the router's port [8787]")
     ask.add_argument("--model", default="claude-sonnet-5", help="the model to ask for [%(default)s]")
@@ -129,7 +157,22 @@ def parser() -> argparse.ArgumentParser:
     pins.add_argument("host", metavar="HOST[:PORT]")
     pins.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON")
 
-    install = word("install", "make a client know the /router command", _install)
+    import_ = word("import", "write the configuration of another router as one of ours", locally.import_)
+    import_.add_argument("file", metavar="FILE", help="config.json or providers.yaml")
+    import_.add_argument("--env", metavar="FILE", help="its variables [.env beside FILE, if it is there]")
+    import_.add_argument("-o", "--output", metavar="FILE", help="write it there [standard output]")
+    import_.add_argument("--force", action="store_true", help="overwrite that file")
+    import_.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON")
+
+    shell = word("shell-init", "print functions for a shell: claude-fb, -switch, -reset, -status", locally.shell_init)
+    shell.add_argument("shell", choices=SHELLS)
+    shell.add_argument("--port", type=_port, default=8787, metavar="N", help="where clients are sent [8787]")
+    shell.add_argument("--config", metavar="FILE", help="what claude-fb starts a router with")
+    shell.add_argument("--keep-login", action="store_true", help="leave the clients' own credentials alone")
+    shell.add_argument("--state", default=argparse.SUPPRESS, metavar="DIR", help="the router's state directory")
+    shell.add_argument("--socket", default=argparse.SUPPRESS, metavar="PATH", help="its admin socket")
+
+    install = word("install", "make a client know the /router command", locally.install)
     install.add_argument("client", choices=("claude-code",))
     place = install.add_mutually_exclusive_group()
     place.add_argument("--user", dest="for_user", action="store_true", help="for this user (the default)")
@@ -171,8 +214,11 @@ Work = Callable[[argparse.Namespace, Remote, TextIO], Coroutine[Any, Any, int]]
 
 def _remote(arguments: argparse.Namespace) -> int:
     """Connect, let ``arguments.work`` ask, and give its exit status."""
-    for name in ("json", "router", "socket", "state", "tcp", "user", "password_file"):
-        arguments.__dict__.setdefault(name, None)
+    _fill(arguments)
+    if getattr(arguments, "start", False) and not arguments.tcp and not arguments.socket:
+        started = switching.start_if_none(arguments.state, arguments.router, arguments.config)
+        if started:
+            print("mportrouter: started a router in the background", file=sys.stderr)
     check = getattr(arguments, "complain", None)
     if check is not None:
         _check_action(arguments, check)
@@ -189,6 +235,12 @@ def _remote(arguments: argparse.Namespace) -> int:
         return await work(arguments, remote, sys.stdout)
 
     return run(whole)
+
+
+def _fill(arguments: argparse.Namespace) -> None:
+    """``None`` for the shared options that were not given."""
+    for name in ("json", "router", "socket", "state", "tcp", "user", "password_file"):
+        arguments.__dict__.setdefault(name, None)
 
 
 async def _check_router(remote: Remote, port: int) -> None:
@@ -229,12 +281,56 @@ def _width() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
-async def _shared_command(arguments: argparse.Namespace, remote: Remote, out: TextIO) -> int:
+async def _status(arguments: argparse.Namespace, remote: Remote, out: TextIO) -> int:
     from .commands import Command, render
 
-    result = await remote.call(arguments.word)
-    _show(arguments, out, result, lambda: render(Command(arguments.word), result))
+    result = await remote.call("status", *([] if arguments.port is None else [arguments.port]))
+    _show(arguments, out, result, lambda: render(Command("status"), result))
     return OK
+
+
+async def _stats(arguments: argparse.Namespace, remote: Remote, out: TextIO) -> int:
+    from .commands import Command, render
+
+    result = await remote.call("stats")
+    _show(arguments, out, result, lambda: render(Command("stats"), result))
+    return OK
+
+
+def _reset(arguments: argparse.Namespace) -> int:
+    try:
+        return _remote(arguments)
+    except Unreachable:
+        if arguments.router is not None or arguments.tcp or arguments.socket:
+            raise
+        # What is wanted is the case already.
+        switching.stopped(arguments, sys.stdout, False)
+        return OK
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    from .explain import text
+
+    _fill(arguments)
+    question = locally.asked(arguments)
+
+    def show(told: Any, out: TextIO) -> int:
+        _show(arguments, out, told, lambda: text(told, _width()))
+        return REFUSED if told.get("refusal") else OK
+
+    if arguments.config is not None:
+        return show(locally.explain_here(arguments, question), sys.stdout)
+
+    async def there(arguments: argparse.Namespace, remote: Remote, out: TextIO) -> int:
+        return show(await locally.explain_there(arguments, remote, question), out)
+
+    arguments.work = there
+    try:
+        return _remote(arguments)
+    except Unreachable:
+        if arguments.router is not None or arguments.tcp or arguments.socket:
+            raise
+    return show(locally.explain_here(arguments, question), sys.stdout)
 
 
 async def _health(arguments: argparse.Namespace, remote: Remote, out: TextIO) -> int:
@@ -346,25 +442,6 @@ async def _drain(arguments: argparse.Namespace, remote: Remote, out: TextIO) -> 
 # ---------------------------------------------------------------------------------------------------- local commands
 
 
-def _ask(arguments: argparse.Namespace) -> int:
-    from .ask import NobodyListens, Question, ask
-
-    text = " ".join(arguments.text)
-    question = Question(
-        text=sys.stdin.read() if text == "-" else text,
-        port=arguments.port,
-        model=arguments.model,
-        stream=arguments.stream,
-        max_tokens=arguments.max_tokens,
-        wait=arguments.wait,
-        json=getattr(arguments, "json", False),
-    )
-    try:
-        return ask(question, os.environ, sys.stdout, sys.stderr)
-    except NobodyListens as nobody:
-        raise Unreachable(str(nobody)) from nobody
-
-
 def _pins(arguments: argparse.Namespace) -> int:
     from .tables import table
 
@@ -397,26 +474,6 @@ def _pins(arguments: argparse.Namespace) -> int:
         return OK
 
     return run(capture)
-
-
-def _install(arguments: argparse.Namespace) -> int:
-    from .install import claude_code_lines, install_claude_code
-
-    try:
-        done = install_claude_code(arguments.project or "~", arguments.force)
-    except OSError as error:
-        raise Refusal(f"the command files cannot be written: {error}") from error
-    lines = claude_code_lines(arguments.port)
-    if getattr(arguments, "json", False):
-        print(json.dumps({"written": list(done.written), "kept": list(done.kept), "use": list(lines)}, indent=2))
-    else:
-        for path in done.written:
-            print(f"wrote {path}")
-        for path in done.kept:
-            print(f"kept {path}: somebody else wrote it (--force overwrites it)")
-        print("\nIn Claude Code, /router status (or /rr status) now reaches the router. Point it there with:\n")
-        print("\n".join(f"    {line}" for line in lines))
-    return REFUSED if done.kept else OK
 
 
 if __name__ == "__main__":

@@ -9,10 +9,11 @@ from zope.interface import implementer
 
 from .commands import CommandError, invalid_mode, locked_port, status_block
 from .errors import ConfigError
+from .explain import Question, explained
 from .interfaces import IConsole
 from .money import dollars
 from .ports import PortService
-from .settings import PortSettings
+from .settings import ModeSettings, PortSettings
 from .upstream import Upstream
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ class Console:
         runtime = router.runtime
         stats = router.ledger.stats()
         name = self._port(port).mode if port is not None else self._main_mode()
-        mode = runtime.mode(name)
+        pin = self._pin(name)
+        mode = runtime.pinned(runtime.mode(name), pin) if pin else runtime.mode(name)
         interactive = mode.strategy == "interactive"
         answer = status_block(
             name,
@@ -47,6 +49,11 @@ class Console:
         )
         if port is not None:
             answer["port"] = port
+        if pin:
+            answer["pinned"] = f"{pin}, without failover"
+        others = {each: self._pin(each) for each in runtime.settings.modes if each != name}
+        if any(others.values()):
+            answer["pinned_modes"] = {each: upstream for each, upstream in others.items() if upstream}
         answer["under_way"] = router.site.under_way
         ceiling = runtime.settings.budget.per_hour
         if ceiling is not None:
@@ -91,6 +98,7 @@ class Console:
                 "port": port.number,
                 "mode": port.mode,
                 "configured": port.settings.mode,
+                **({"pinned": self._pin(port.mode)} if self._pin(port.mode) else {}),
                 "kind": "dynamic" if port.settings.dynamic else "fixed",
                 "locked": port.settings.locked,
                 "commit": port.settings.commit,
@@ -119,6 +127,21 @@ class Console:
             )
         return answer
 
+    def explain(self, port: int | None, body: bytes, dialect: str, model: str, session: str) -> dict[str, Any]:
+        router = self._router
+        service = self._port(port) if port is not None else self._dynamic_port()
+        ceiling = router.runtime.settings.budget.per_hour
+        told = explained(
+            Question(body, dialect, model, session),
+            router.runtime,
+            router.state,
+            lambda session: router.site.mode_of(service, session),
+            router.site.turns,
+            ceiling is not None and router.ledger.spent(3600.0) >= ceiling * 10**12,
+            router.epoch(),
+        )
+        return {"port": service.number, **told, "told_by": "the running router"}
+
     # ------------------------------------------------------------------------------------------- changing
 
     def mode(self, port: int | None, name: str | None, session: str | None) -> dict[str, Any]:
@@ -145,6 +168,41 @@ class Console:
             "mode", "info", port=service.number, before=before, mode=name, scope="session" if session else "port"
         )
         return {"port": service.number, "mode": name, "previous": before, "session": bool(session)}
+
+    def switch(self, port: int | None, name: str) -> dict[str, Any]:
+        service = self._port(port) if port is not None else self._port_with(name)
+        runtime = self._router.runtime
+        mode = runtime.mode(service.mode)
+        ids = self._meant(mode, name)
+        if len(ids) != 1:
+            known = ", ".join(ids or mode.upstreams)
+            what = f"“{name[:40]}” means several of" if ids else f"There is no “{name[:40]}” among"
+            raise CommandError(f"{what} the upstreams of mode {mode.name}. Choose one: {known}.")
+        upstream = runtime.upstreams[ids[0]]
+        if service.settings.locked:
+            raise locked_port(service.number, service.mode)
+        if not upstream.enabled:
+            raise CommandError(f"{upstream.id} is disabled; first: mportrouter upstreams enable {upstream.id}")
+        if upstream.settings.auth == "key" and upstream.settings.api_key is None:
+            missing = upstream.settings.key_variable or "its api_key"
+            raise CommandError(f"{upstream.id} needs {missing}: set it and restart the router")
+        before = self._pin(mode.name)
+        self._router.state.set_pin(mode.name, upstream.id)
+        # Whoever asks for this one and no other does not mean to wait until its rest is over.
+        upstream.circuit.reset()
+        self._router.log.event("pin", "info", mode=mode.name, upstream=upstream.id)
+        return {"port": service.number, "mode": mode.name, "pinned": upstream.id, "previous": before or None}
+
+    def unpin(self, port: int | None) -> dict[str, Any]:
+        router = self._router
+        names = list(router.runtime.settings.modes) if port is None else [self._port(port).mode]
+        pins = {name: pin for name in names if (pin := router.state.pin(name)) is not None}
+        for name, pin in pins.items():
+            router.state.set_pin(name, None)
+            router.log.event("unpin", "info", mode=name, upstream=pin)
+        main = self._main_mode() if port is None else names[0]
+        order = router.runtime.mode(next(iter(pins)) if len(pins) == 1 else main)
+        return {"unpinned": pins, "mode": order.name, "upstreams": list(order.upstreams)}
 
     def open_port(self, port: int, mode: str) -> dict[str, Any]:
         from .router import CannotStart
@@ -202,6 +260,29 @@ class Console:
         return {"upstream": id, "enabled": enabled}
 
     # ------------------------------------------------------------------------------------------- finding
+
+    def _pin(self, mode: str) -> str:
+        """The upstream that a mode is pinned to and still has, or ``""``."""
+        pin = self._router.state.pin(mode)
+        return pin if pin is not None and pin in self._router.runtime.mode(mode).upstreams else ""
+
+    def _meant(self, mode: ModeSettings, name: str) -> list[str]:
+        """Upstreams of a mode that a name means: by id, else by provider, else by either in other letters."""
+        by_id = {id: id for id in mode.upstreams}
+        by_provider = {id: self._router.runtime.upstreams[id].provider_name for id in mode.upstreams}
+        for names, wanted in ((by_id, name), (by_provider, name)):
+            if found := [id for id, own in names.items() if own == wanted]:
+                return found
+        folded = name.casefold()
+        return [id for id in mode.upstreams if folded in (id.casefold(), by_provider[id].casefold())]
+
+    def _port_with(self, name: str) -> PortService:
+        """The port that is meant where only one of its mode's upstreams is told."""
+        runtime = self._router.runtime
+        having = [port for port in self._router.ports.values() if self._meant(runtime.mode(port.mode), name)]
+        dynamic = [port for port in having if port.settings.dynamic]
+        modes = {port.mode for port in dynamic or having}
+        return (dynamic or having)[0] if len(modes) == 1 else self._dynamic_port()
 
     def _port(self, number: int) -> PortService:
         port = self._router.ports.get(number)

@@ -449,6 +449,26 @@ class IConsole(Interface):
     def mode(port: int | None, name: str | None, session: str | None) -> dict[str, Any]:
         """Show (``name`` None) or switch the mode of a port, or of one conversation on it."""
 
+    def switch(port: int | None, name: str) -> dict[str, Any]:
+        """
+        Pin the mode of a port to one upstream, with no failover, until :meth:`unpin`; also over a restart.
+
+        :param port: ``None``: the dynamic one, else the only one whose mode has that upstream.
+        :param name: an upstream's id, or its provider's name where that means one of the mode's.
+        """
+
+    def unpin(port: int | None) -> dict[str, Any]:
+        """Let the mode of a port (``None``: every mode) choose again."""
+
+    def explain(port: int | None, body: bytes, dialect: str, model: str, session: str) -> dict[str, Any]:
+        """
+        The plan that a request would get now, and every reason for it; nothing is sent and nothing counts.
+
+        :param port: ``None``: the dynamic one, or the only one.
+        :param model: instead of the one in the body (or, for Gemini, in the path); ``""``: that one.
+        :param session: the conversation's id, ``""``: as the body tells.
+        """
+
     def ports() -> list[dict[str, Any]]:
         """Each port with its mode, state and counts."""
 

@@ -43,7 +43,8 @@ class Runtime:
     #: Tells this configuration from those before and after it.
     serial: int = attrs.field(factory=itertools.count(1).__next__, init=False)
     _plans: dict[tuple[Any, ...], Plan] = attrs.field(factory=dict, init=False)
-    _targets: dict[tuple[str, str], Target] = attrs.field(factory=dict, init=False)
+    _targets: dict[tuple[str, str, str], Target] = attrs.field(factory=dict, init=False)
+    _pinned: dict[tuple[str, str], ModeSettings] = attrs.field(factory=dict, init=False)
 
     def mode(self, name: str) -> ModeSettings:
         """:raises KeyError: for a name that the configuration does not have."""
@@ -198,10 +199,11 @@ class Runtime:
             load=upstream.in_flight / limit if limit else 0.0,
             model=model,
             context=self.context(Attempt(id, model, "")),
-            enabled=upstream.enabled,
+            enabled=upstream.enabled and not upstream.lacking_key,
             cost=cost,
             offers=offers,
             models=offered,
+            reason=upstream.lacking_key,
             retry_in=upstream.circuit.retry_in(model),
         )
 

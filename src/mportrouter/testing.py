@@ -447,6 +447,15 @@ class MemoryConsole:
         default = {"port": port, "mode": name or "mixed", "session": session}
         return self._say("mode", default, port, name, session)
 
+    def switch(self, port: int | None, name: str) -> dict[str, Any]:
+        return self._say("switch", {"port": port, "mode": "mixed", "pinned": name}, port, name)
+
+    def unpin(self, port: int | None) -> dict[str, Any]:
+        return self._say("unpin", {"unpinned": {}}, port)
+
+    def explain(self, port: int | None, body: bytes, dialect: str, model: str, session: str) -> dict[str, Any]:
+        return self._say("explain", {"mode": "mixed", "attempts": []}, port, body, dialect, model, session)
+
     def ports(self) -> list[dict[str, Any]]:
         return self._say("ports", [])
 

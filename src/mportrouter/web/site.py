@@ -328,7 +328,9 @@ class Site:
         name = self.house.state.session_mode(f"{port.number}:{session}") if session else None
         runtime = self.house.runtime
         # A reload may have taken away what a conversation was switched to.
-        return runtime.mode(name if name is not None and name in runtime.settings.modes else port.mode)
+        mode = runtime.mode(name if name is not None and name in runtime.settings.modes else port.mode)
+        pin = self.house.state.pin(mode.name)
+        return mode if pin is None else runtime.pinned(mode, pin)
 
     def pass_on(self, request: Request, upstream: Upstream, path: bytes, body: bytes, mode: str) -> None:
         """Hand a request to one upstream and its answer back, untouched."""
