@@ -298,8 +298,7 @@ def told_for(
     if mode.strategy == "table":
         tiers = {}
         for row in mode.table:
-            settings = upstreams[row.upstream].settings
-            keyed = settings.api_key is not None or settings.auth != "key" or settings.auth_style == "none"
+            keyed = not upstreams[row.upstream].lacking_key
             tiers[row.name or row.match.strip("*-") or "default"] = {"upstream": row.upstream, "key_present": keyed}
         if not all(tier["key_present"] for tier in tiers.values()):
             status, body = 503, {**body, "status": "unhealthy"}

@@ -249,6 +249,14 @@ class Upstream:
 
     # ------------------------------------------------------------------------------------------- beside the data path
 
+    @property
+    def lacking_key(self) -> str:
+        """Why nothing can be asked in this account's name, ``""`` where it can."""
+        settings = self.settings
+        if settings.api_key is not None or settings.auth != "key" or settings.auth_style == "none":
+            return ""
+        return f"no key (set {settings.key_variable})" if settings.key_variable else "no key (set its api_key)"
+
     def url_for(self, path: bytes) -> str:
         """
         The absolute URL of a path of the API here, for :attr:`client`.

@@ -55,13 +55,13 @@ def plan(
     concerned = {view.id for view in candidates}
     others = [f"{view.id} left out: {_elsewhere(mode, facts, view)}" for view in everybody if view.id not in concerned]
     usable = [view for view in candidates if view.enabled]
-    disabled = [f"{view.id} disabled" for view in candidates if not view.enabled]
+    disabled = [f"{view.id} {view.reason or 'disabled'}" for view in candidates if not view.enabled]
     if not usable:
-        names = ", ".join(view.id for view in candidates) or "none"
+        names = ", ".join(disabled) or "none"
         return _refused(
             Kind.UNAVAILABLE,
-            f"Every upstream of mode {mode.name} that could answer is disabled ({names}). "
-            "Enable one, or choose another mode.",
+            f"No upstream of mode {mode.name} that could answer can be used ({names}). "
+            "Mend that, or choose another mode.",
             None,
             [*tagged, *disabled],
             others,

@@ -28,6 +28,7 @@ class Probed(MemoryUpstream):
     """A memory upstream with what planning and listing ask besides."""
 
     enabled = True
+    lacking_key = ""
     models: tuple[str, ...] = ()
 
     @property
