@@ -176,7 +176,9 @@ class Runtime:
             stay=stay,
             tag=tag,
         )
-        views = [self._view(id, mode, look, tokens, at, tag) for id in mode.upstreams]
+        # A tag may name any upstream: the mode's own are for requests without one.
+        ids = mode.upstreams if tag is None else tuple(self.upstreams)
+        views = [self._view(id, mode, look, tokens, at, tag) for id in ids]
         return plan(mode, facts, views, over_budget, self.settings.budget.per_hour)
 
     def _view(

@@ -41,7 +41,8 @@ def named(tag: tuple[str, str], views: Sequence[UpstreamView]) -> list[UpstreamV
         or [view for view in views if view.provider.casefold() == folded]
     )
     if not found:
-        known = listed([view.provider for view in views] + [view.id for view in views])
+        usable = [view for view in views if view.enabled]
+        known = listed([view.provider for view in usable] + [view.id for view in usable])
         raise RouterError(
             Kind.BAD_REQUEST,
             f"The sub-agent tag names the provider {shown(provider)}, which is unknown here. Known providers: {known}.",

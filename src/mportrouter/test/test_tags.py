@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
+from typing import Any
 
 import attrs
 from hypothesis import given
@@ -14,6 +16,7 @@ from ..routing.plans import Facts, Plan, UpstreamView
 from ..routing.policy import plan
 from ..routing.tags import find, named, told
 from ..settings import ModeSettings, TableRow
+from .memory_house import House, error
 
 MODELS = ("zai-glm-4.7", "gpt-oss-120b")
 VIEWS = [
@@ -90,6 +93,9 @@ class PlanTests(SynchronousTestCase):
         self.assertIn("'gorq'", made.refusal.message)
         self.assertIn("anthropic, cerebras, cerebras-1, cerebras-2, codex, openai", made.refusal.message)
         self.assertEqual(made.decision, "tag gorq,zai-glm-4.7")
+        made = plan(ONLY, tagged("gorq"), [attrs.evolve(VIEWS[0], enabled=False), *VIEWS[1:]])
+        assert made.refusal is not None
+        self.assertNotIn("anthropic", made.refusal.message)
 
     def test_unknown_model(self) -> None:
         """A model that the provider does not have is 400, listing those that it has; so is none at all."""
@@ -143,3 +149,49 @@ class PlanTests(SynchronousTestCase):
         else:
             self.assertTrue(made.attempts)
         self.assertTrue(made.decision.isprintable())
+
+
+class SiteTests(SynchronousTestCase):
+    """A tag on the way through the front door."""
+
+    def setUp(self) -> None:
+        self.house = House()
+        settings = self.house.runtime.settings
+        mode = ModeSettings("tagged", "only", ("anthropic",), tags=True)
+        modes = {**settings.modes, "tagged": mode, "blind": attrs.evolve(mode, name="blind", tags=False)}
+        self.house.runtime.settings = attrs.evolve(settings, modes=modes)
+        self.house.ports[8773].mode = "tagged"
+
+    def sent(self, id: str) -> list[dict[str, Any]]:
+        return [json.loads(each.body) for each in self.house.runtime.upstreams[id].requests]  # type: ignore[attr-defined]
+
+    def test_named(self) -> None:
+        """A tag sends its request to an upstream that the mode itself never asks, for its model and without the tag."""
+        system = "You are\n<CCR-SUBAGENT-MODEL>MiniMax, MiniMax-M3</CCR-SUBAGENT-MODEL>\nfast."
+        request = self.house.say(system=system)
+        self.assertEqual(request.status, 200)
+        (body,) = self.sent("minimax")
+        self.assertEqual((body["model"], body["system"]), ("MiniMax-M3", "You are\n\nfast."))
+        self.assertEqual(self.sent("anthropic"), [])
+
+    def test_no_tag(self) -> None:
+        """Without one, or with one in what a person says, the mode's upstream gets the client's bytes."""
+        text = "what does <CCR-SUBAGENT-MODEL>minimax,MiniMax-M3</CCR-SUBAGENT-MODEL> do?"
+        self.house.say(text, system="plain")
+        (body,) = self.sent("anthropic")
+        self.assertEqual((body["messages"][0]["content"], body["system"]), (text, "plain"))
+        self.assertEqual(self.sent("minimax"), [])
+
+    def test_not_wanted(self) -> None:
+        """In a mode without tags a tag is text like any other."""
+        self.house.ports[8773].mode = "blind"
+        self.house.say(system="<CCR-SUBAGENT-MODEL>minimax,MiniMax-M3</CCR-SUBAGENT-MODEL>")
+        self.assertEqual(len(self.sent("anthropic")), 1)
+
+    def test_unknown(self) -> None:
+        """A tag that names nobody is the client's error, in its dialect."""
+        request = self.house.say(system="<CCR-SUBAGENT-MODEL>nobody,x</CCR-SUBAGENT-MODEL>")
+        status, kind, message = error(request)
+        self.assertEqual((status, kind), (400, "invalid_request_error"))
+        self.assertIn("'nobody'", message)
+        self.assertIn("minimax", message)
