@@ -97,6 +97,11 @@ class Window:
             self._total += amount - entry.amount
             entry.amount = amount
 
+    def follow(self, other: Window) -> None:
+        """Go on from what was counted under another limit."""
+        for entry in other._entries:
+            self.add(entry.at, entry.amount)
+
     def left(self, now: float) -> float:
         """What may still go now."""
         self._drop(now)
@@ -241,8 +246,7 @@ class Allowance:
         self.active = self.limited or bool(self._spent)
         for mine, before in ((self._requests, other._requests), (self._tokens, other._tokens)):
             if mine is not None and before is not None:
-                for entry in before._entries:
-                    mine.add(entry.at, entry.amount)
+                mine.follow(before)
 
     # ------------------------------------------------------------------------------------------- told by providers
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import socket
 from typing import Any
 
+import attrs
 from twisted.application.internet import TCPServer
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IReactorTCP
 
-from .settings import PortSettings
+from .settings import FrontSettings, PortSettings
 from .web.http1 import HTTPServerFactory
 
 
@@ -59,6 +60,11 @@ class PortService(TCPServer):
         stopped = super().stopService() if self.running else succeed(None)
         self.factory.abort_all()
         return stopped or succeed(None)
+
+
+def front_for(front: FrontSettings, port: PortSettings) -> FrontSettings:
+    """The limits of the front door at a port that may have some of its own."""
+    return front if port.body_bytes is None else attrs.evolve(front, body_bytes=port.body_bytes)
 
 
 def refuse_taken(host: str, number: int) -> None:

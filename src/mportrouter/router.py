@@ -30,13 +30,13 @@ from .errors import ConfigError
 from .health import HealthChecker, told_for
 from .ledger import Ledger
 from .logs import RouterLog
-from .ports import PortService, refuse_taken
+from .ports import PortService, front_for, refuse_taken
 from .pricing import PriceBook
 from .records import ExchangeRecord
 from .runtime import Runtime
 from .settings import ModeSettings, Pins, PortSettings, Secret, Settings, UpstreamSettings
 from .state import prepare_directory
-from .state_circuits import Circuits, carry
+from .state_circuits import Circuits, Prints, carry
 from .state_kept import KeptState
 from .tokens import Calibration
 from .upstream import Upstream
@@ -153,6 +153,8 @@ class Router(MultiService):
                 upstreams[id] = self._upstream(wanted, settings)
                 if before is not None:
                     carry(before, upstreams[id])
+                    if Prints.of(before.settings) == Prints.of(wanted):
+                        upstreams[id].allowance.follow(before.allowance)
                 else:
                     self.circuits.restore(id, upstreams[id])
         return Runtime(settings, upstreams, PriceBook.load(settings.prices), self._calibration)
@@ -163,7 +165,11 @@ class Router(MultiService):
 
     def _add_port(self, wanted: PortSettings, settings: Settings) -> PortService:
         factory = HTTPServerFactory(
-            self.site.handle, settings.front, self.clock, port=wanted.port, refuse=self.site.refusal
+            self.site.handle,
+            front_for(settings.front, wanted),
+            self.clock,
+            port=wanted.port,
+            refuse=self.site.refusal,
         )
         port = PortService(self.reactor, wanted, settings.host, factory)
         port.mode = self._remembered_mode(wanted, settings) or wanted.mode
@@ -439,7 +445,7 @@ class Router(MultiService):
             if port.settings.mode != wanted[number].mode or port.mode not in settings.modes:
                 port.mode = wanted[number].mode
             port.settings = wanted[number]
-            port.factory.front = settings.front
+            port.factory.front = front_for(settings.front, port.settings)
         self.admission = Admission(settings.front, settings.host)
         self.health.configure(runtime.upstreams, settings.health)
         self.alerts.configure(settings.alerts)

@@ -40,6 +40,7 @@ class MemoryRequest(Request):
         self.received = received
         self.channel = channel
         self.port = port
+        self.about = ()
         self.on_gone = None
         self.started = self.finished = self.gone = self._aborted = False
         self.status: int | None = None
@@ -47,6 +48,10 @@ class MemoryRequest(Request):
         self.length: int | None = None
         self.pieces: list[bytes] = []
         self.producer: Any = None
+
+    @property
+    def peer(self) -> str:
+        return "127.0.0.1" if self.channel is None else super().peer
 
     @property
     def aborted(self) -> bool:
@@ -70,7 +75,7 @@ class MemoryRequest(Request):
     def respond(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> None:
         if self._may_start():
             self.started = True
-            self.status, self.answer_headers, self.length = status, list(headers), len(body)
+            self.status, self.answer_headers, self.length = status, [*headers, *self.about], len(body)
             self.finish(body)
 
     def start(
@@ -78,7 +83,7 @@ class MemoryRequest(Request):
     ) -> None:
         if self._may_start():
             self.started = True
-            self.status, self.answer_headers, self.length = status, list(headers), length
+            self.status, self.answer_headers, self.length = status, [*headers, *self.about], length
             self.write(first)
 
     def write(self, data: bytes) -> None:

@@ -179,6 +179,24 @@ class ReloadTests(RouterTestCase):
         self.reload(router, keys={"MINIMAX_API_KEY": "mm-new"})
         self.assertAlmostEqual(router.runtime.upstreams["minimax"].circuit.retry_in("m"), 60.0)
 
+    def test_limits(self) -> None:
+        """What an account was asked in the last minute counts under new settings, and not with a new key."""
+        router = self.router("upstreams: {minimax: {limits: {requests: 5/min}}}\n")
+        router.runtime.upstreams["minimax"].allowance.take(router.clock.seconds())
+        text = "upstreams: {minimax: {limits: {requests: 1/min}}}\n"
+        self.reload(router, text)
+        self.assertGreater(router.runtime.upstreams["minimax"].allowance.wait(router.clock.seconds()), 0)
+        self.reload(router, text, keys={"MINIMAX_API_KEY": "mm-new"})
+        self.assertEqual(router.runtime.upstreams["minimax"].allowance.wait(router.clock.seconds()), 0.0)
+
+    def test_front(self) -> None:
+        """A port's own limit of a body holds from the start and after a reload, and is no other port's."""
+        router = self.router("ports: {8787: {body_limit: 1MB}}\n")
+        self.assertEqual(router.ports[8787].factory.front.body_bytes, router.ports[8787].settings.body_bytes)
+        self.reload(router, "ports: {8787: {body_limit: 2MB}}\n")
+        self.assertEqual(router.ports[8787].factory.front.body_bytes, router.ports[8787].settings.body_bytes)
+        self.assertGreaterEqual(router.ports[8787].factory.front.body_bytes, 2 * 10**6)
+
     def test_elsewhere(self) -> None:
         """Of another address, or one that is verified in another way, nothing is known."""
         pins = f"pins: {{mode: enforce, sha256: [{'A' * 43}=, {'B' * 42}A=]}}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IPushProducer
@@ -35,6 +35,7 @@ class Request:
     :ivar received: seconds on the reactor's clock when the request was complete.
     :ivar channel: the connection it came on.
     :ivar port: the local listening port.
+    :ivar about: fields that every answer to it has besides its own.
     :ivar on_gone: called once, without arguments, if the client leaves before the answer is finished or aborted.
     :ivar started: the answer's head is written.
     :ivar finished: nothing more can be written: answered, aborted, or the client has left.
@@ -46,6 +47,7 @@ class Request:
         "_framing",
         "_keep",
         "_left",
+        "about",
         "body",
         "channel",
         "finished",
@@ -75,6 +77,7 @@ class Request:
         self.received = 0.0
         self.channel = channel
         self.port = port
+        self.about: Sequence[tuple[bytes, bytes]] = ()
         self.on_gone: Callable[[], None] | None = None
         self.started = False
         self.finished = False
@@ -87,6 +90,11 @@ class Request:
     def __repr__(self) -> str:
         # The query and the fields may carry keys.
         return f"<{type(self).__name__} {self.method.decode('ascii')} {self.path.decode('ascii', 'replace')}>"
+
+    @property
+    def peer(self) -> str:
+        """The client's address, ``""`` where it has none."""
+        return str(getattr(self.channel.transport.getPeer(), "host", ""))
 
     def header(self, name: bytes) -> bytes | None:
         """
@@ -119,6 +127,8 @@ class Request:
             framing = b"content-length: %d\r\n" % len(body)
             if self.method == b"HEAD":
                 body = b""
+        if self.about:
+            headers = [*headers, *self.about]
         data = head(status, headers, factory.date(), framing, self._connection(keep)) + body
         self.started = self.finished = True
         self.on_gone = None
@@ -160,6 +170,8 @@ class Request:
         else:
             self._framing = _UNTIL_CLOSE
             keep = False
+        if self.about:
+            headers = [*headers, *self.about]
         data = head(status, headers, factory.date(), framing, self._connection(keep)) + first
         self._keep = keep
         self.started = True

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -25,7 +26,7 @@ from ..errors import Kind, RouterError
 from ..fields import memo_of
 from ..interfaces import IConsole, IDialect, ILedger
 from ..passage import Passage
-from ..ports import PortService
+from ..ports import PortService, front_for
 from ..records import ExchangeRecord
 from ..runtime import Runtime
 from ..settings import ModeSettings
@@ -33,6 +34,7 @@ from ..state import IStateStore
 from ..upstream import Upstream
 from ..watch import Watch
 from .admission import Admission
+from .clients import Clients
 from .http1 import Request
 from .paths import canonical, gemini_action, speaker
 from .stays import Turns
@@ -42,6 +44,8 @@ Fields = Mapping[bytes, bytes]
 JSON = (b"content-type", b"application/json")
 _JSON_TYPES = (b"application/json", b"text/json")
 _READ = (b"GET", b"HEAD")
+#: Paths that do not count against a client's limit: whoever watches over the router asks them often.
+_UNCOUNTED = frozenset([b"/health", b"/status"])
 
 Answer = Callable[[Request, PortService, Fields], None]
 
@@ -102,6 +106,7 @@ class Site:
 
         self.house = house
         self.under_way = 0
+        self._clients = Clients()
         self.turns = Turns()
         self._prefix = os.urandom(6).hex()
         self._serial = itertools.count(1)
@@ -146,6 +151,9 @@ class Site:
                 request.path = canonical(request.path)
                 found = self._find(request.path)
             methods, answer = found
+            limit = port.settings.client_limit
+            if limit and request.path not in _UNCOUNTED:
+                self._count(request, port, limit)
             if request.method not in methods and methods:
                 allowed = b", ".join(methods)
                 used, wanted = request.method.decode("ascii", "replace"), allowed.decode("ascii")
@@ -161,6 +169,21 @@ class Site:
             answer(request, port, fields)
         except RouterError as error:
             self.refuse(request, error)
+
+    def _count(self, request: Request, port: PortService, limit: int) -> None:
+        """
+        Count a request of a client that may send so many a minute; its answer tells of the limit.
+
+        :raises RouterError: it is one too many.
+        """
+        request.about, wait = self._clients.count(port.number, request.peer, limit, self.house.clock.seconds())
+        if wait > 0:
+            raise RouterError(
+                Kind.RATE,
+                f"port {port.number} of this router takes {limit} requests a minute from one client; "
+                f"try again in {math.ceil(wait)} s",
+                wait,
+            )
 
     def _admit(self, request: Request, port: PortService) -> Fields:
         """
@@ -225,7 +248,7 @@ class Site:
         coding = fields.get(b"content-encoding")
         if coding is None or (coding := coding.strip().lower()) in (b"", b"identity"):
             return request.body
-        limit = self.house.runtime.settings.front.body_bytes
+        limit = front_for(self.house.runtime.settings.front, self.house.ports[request.port].settings).body_bytes
         try:
             request.body = unpack(request.body, coding, limit)
         except UnknownCoding:
