@@ -95,8 +95,12 @@ class Messages:
         if mode.tags and (tag := self._dialect.tag(body, look)) is not None:
             body = request.body = self._dialect.without_tag(body, look)
             look = self._dialect.look(body, request.path, request.query)
-        if tag is not None or mode.strategy in ("only", "fallback", "table"):
-            self._carry(request, port, look, session, mode, runtime, runtime.plan(mode, look, over, tag=tag))
+        if tag is not None:
+            turn = self._site.turns.of(mode.name, tag[1])
+            self._site.turns.take(mode.name, tag[1])
+            self._carry(request, port, look, session, mode, runtime, runtime.plan(mode, look, over, turn, tag=tag))
+        elif mode.strategy in ("only", "fallback", "table"):
+            self._carry(request, port, look, session, mode, runtime, runtime.plan(mode, look, over))
         elif mode.strategy == "interactive":
             self._interactive(request, port, look, session, mode, runtime, over)
         else:
