@@ -87,7 +87,7 @@ FLOORS: tuple[dict[str, tuple[str, ...]], ...] = (
         "reactor": ("reactor",),
         "relay": ("relay", "reply", "walk", "crossing"),
         "runtime": ("runtime",),
-        "state": ("state",),
+        "state": ("state", "state_*"),
         "testing": ("testing",),
         "tls": ("tls",),
         "watch": ("watch",),

@@ -35,6 +35,8 @@ EVERY = 0.5
 _SAME = 1.0
 #: Longest name of a model that is kept, and longest message.
 _LONGEST = 200
+#: More than any moment.
+_HUGE = 1e15
 _ACCOUNT = (Kind.AUTH.value, Kind.MONEY.value)
 
 
@@ -119,25 +121,30 @@ def to_moments(snapshot: Mapping[str, Any], prints: Prints, now: float) -> dict[
 
 def to_seconds(known: Mapping[str, Any], prints: Prints, now: float) -> dict[str, Any]:
     """The snapshot again, as far as it holds under ``prints``; what is not understood is left out."""
-    at = known.get("at")
+    at = _number(known.get("at"))
 
     def left(until: object) -> float:
-        if not isinstance(until, (int, float)) or not isinstance(at, (int, float)):
-            return 0.0
-        return max(0.0, min(until - now, until - at))
+        moment = _number(until)
+        return max(0.0, min(moment - now, moment - at))
 
     rests = known.get("rests")
     rests = rests.items() if isinstance(rests, dict) else ()
     snapshot = {
         **known,
         "remaining": left(known.get("until")),
+        "openings": _number(known.get("openings")),
         "rests": {model: [left(rest[0]), rest[1]] for model, rest in rests if _is_rest(rest)},
     }
     return carried(snapshot, Prints(str(known.get("way")), str(known.get("account"))), prints)
 
 
 def _is_rest(rest: object) -> bool:
-    return isinstance(rest, (list, tuple)) and len(rest) == 2
+    return isinstance(rest, (list, tuple)) and len(rest) == 2 and isinstance(rest[1], str)
+
+
+def _number(value: object) -> float:
+    """A number that can be reckoned with; 0 for anything else."""
+    return float(value) if isinstance(value, (int, float)) and abs(value) < _HUGE else 0.0
 
 
 def _times(known: Mapping[str, Any]) -> list[float]:
@@ -216,5 +223,5 @@ def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
         return _plain(one) == _plain(other) and all(
             abs(a - b) <= _SAME for a, b in zip(_times(one), _times(other), strict=True)
         )
-    except (KeyError, TypeError, IndexError, AttributeError, ValueError):
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError):
         return False  # what was read from the file is not what this version writes
