@@ -50,7 +50,7 @@ _INTERACTIVE: dict[str, Reader] = {
 _OWNERS = {
     **dict.fromkeys(_INTERACTIVE, ("interactive",)),
     "table": ("table",),
-    "auto_model": ("exhaust",),
+    "auto_model": ACCOUNTS,
     "retry_after": ACCOUNTS,
     "affinity": ACCOUNTS,
 }

@@ -36,7 +36,7 @@ _PAIRS = frozenset({"models", "faults"})
 # Which settings of a mode only some strategies have.
 _OF_STRATEGIES = {
     "table": ("table",),
-    "auto_model": ("exhaust",),
+    "auto_model": ACCOUNTS,
     "retry_after": ACCOUNTS,
     "affinity": ACCOUNTS,
 }
@@ -93,7 +93,7 @@ def _by_model(
 def _lines(key: str, value: Any, path: str, origins: Mapping[str, str], depth: int) -> Iterator[str]:
     indent = "  " * depth
     origin = f"  # from {origins[path]}" if path in origins else ""
-    name = key if key.isdigit() else _text(key)
+    name = key if key.isdigit() else text_of_yaml(key)
     if attrs.has(type(value)) and not isinstance(value, Secret):
         children = list(_members(value))
     elif isinstance(value, Mapping):
@@ -116,10 +116,10 @@ def _lines(key: str, value: Any, path: str, origins: Mapping[str, str], depth: i
 def _row(row: TableRow) -> str:
     """A row of a table, in one line."""
     if row.match:
-        pairs = [f"match: {_text(row.match)}", f"upstream: {_text(row.upstream)}"]
+        pairs = [f"match: {text_of_yaml(row.match)}", f"upstream: {text_of_yaml(row.upstream)}"]
     else:
-        pairs = [f"default: {_text(row.upstream)}"]
-    pairs += [f"{name}: {_text(text)}" for name in ("model", "path", "name") if (text := getattr(row, name))]
+        pairs = [f"default: {text_of_yaml(row.upstream)}"]
+    pairs += [f"{name}: {text_of_yaml(text)}" for name in ("model", "path", "name") if (text := getattr(row, name))]
     if row.timeouts is not None:
         limits = (f"{name}: {_scalar(value)}" for name, value in _members(row.timeouts))
         pairs.append(f"timeouts: {{{', '.join(limits)}}}")
@@ -139,10 +139,11 @@ def _scalar(value: Any) -> str:
         return f"{value:.15g}"
     if isinstance(value, (int, Decimal)):
         return f"{value:f}" if isinstance(value, Decimal) else str(value)
-    return _text(str(value))
+    return text_of_yaml(str(value))
 
 
-def _text(text: str) -> str:
+def text_of_yaml(text: str) -> str:
+    """A text as YAML takes it: bare, or between quotation marks."""
     if _PLAIN.fullmatch(text) and not _SPECIAL.fullmatch(text):
         return text
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("${", "$${")

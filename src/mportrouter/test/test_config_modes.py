@@ -145,7 +145,7 @@ class AccountTests(SynchronousTestCase):
 
     def test_keyless_in_turns(self) -> None:
         """So it is under round-robin."""
-        text = self.TEXT.replace("exhaust", "round-robin").replace("auto_model: auto, ", "")
+        text = self.TEXT.replace("exhaust", "round-robin")
         self.assertEqual(load(text, {"G2": "k2"}).modes["stacked"].upstreams, ("g2", "g3"))
 
     def test_none_left(self) -> None:
@@ -193,7 +193,7 @@ class ChainTests(SynchronousTestCase):
             ("move_on: [200]", "modes.mixed.move_on[0]: expected a status"),
             ("cooldown_minutes: 30m", "modes.mixed.cooldown_minutes: expected a whole number"),
             ("cooldown_minutes: 30, cooldown: 1m", "modes.mixed.cooldown_minutes: cooldown says the same"),
-            ("auto_model: x", "only modes of the strategy 'exhaust' have it"),
+            ("auto_model: x", "only modes of the strategy 'exhaust' or 'round-robin' have it"),
             ("retry_after_seconds: 5", "only modes of the strategy 'exhaust' or 'round-robin' have it"),
             ("affinity: true", "only modes of the strategy 'exhaust' or 'round-robin' have it"),
             ("table: {a: minimax}", "only modes of the strategy 'table' have it"),
