@@ -391,21 +391,25 @@ def in_words(verdict: Verdict) -> str:
     return f"{verdict.message} (HTTP {verdict.status})" if verdict.status is not None else verdict.message
 
 
-def all_exhausted(last: Mapping[str, Verdict], model: str) -> RouterError | None:
+def all_exhausted(last: Mapping[str, Verdict], model: str, resting: float | None = None) -> RouterError | None:
     """
     The one error where every account is rate limited, overloaded or out of money.
 
     :param last: as for :func:`nobody_answered`.
     :param model: that the client asks for.
-    :returns: ``None`` where anything else is the matter with one that a person need not mend.
+    :param resting: seconds until the first of those is back that rest and were not asked; ``None``: there is none.
+    :returns: ``None`` where anything else is the matter with one, or where only a person can mend them all.
     """
-    waiting = [verdict for verdict in last.values() if verdict.kind in EXHAUSTED]
-    if not waiting or any(verdict.kind not in EXHAUSTED | _ACCOUNT for verdict in last.values()):
+    if not last or any(verdict.kind not in EXHAUSTED | _ACCOUNT for verdict in last.values()):
         return None
-    soonest = min(RETRY_ADVICE if each.retry_after is None else each.retry_after for each in waiting)
+    waits = [verdict.retry_after or RETRY_ADVICE for verdict in last.values() if verdict.kind in EXHAUSTED]
+    if resting is not None:
+        waits.append(resting)
+    if not waits:
+        return None
     reasons = "; ".join(f"{name}: {in_words(verdict)}" for name, verdict in last.items())
     words = f"all providers for model exhausted: {clean(model)!r} ({reasons})"
-    return RouterError(Kind.RATE, words, max(1.0, soonest))
+    return RouterError(Kind.RATE, words, max(1.0, min(waits)))
 
 
 def nobody_answered(last: Mapping[str, Verdict]) -> RouterError:

@@ -326,11 +326,8 @@ class Walk(ABC):
 
     def _all_exhausted(self, last: Mapping[str, Verdict]) -> RouterError | None:
         """The error that tells when the first of stacked accounts is back; ``None`` where it is something else."""
-        error = all_exhausted(last, self.record.requested)
-        if error is None:
-            return None
         model = self.record.requested
-        soonest = error.retry_after
+        resting = []
         for id in self._mode.upstreams:
             upstream = self._runtime.upstreams[id]
             # Those that rest were in no plan, but one of them may be the first to come back.
@@ -338,6 +335,5 @@ class Walk(ABC):
             if id not in last and upstream.enabled and offered:
                 wait = upstream.circuit.retry_in(target)
                 if wait > 0:
-                    soonest = min(wait, soonest or wait)
-        error.retry_after = soonest
-        return error
+                    resting.append(wait)
+        return all_exhausted(last, model, min(resting, default=None))

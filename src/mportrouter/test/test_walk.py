@@ -324,6 +324,16 @@ class StackedTests(SynchronousTestCase):
         )
         self.assertEqual((relayed.status, relayed.header("retry-after")), (429, "12"))
 
+    def test_resting_one_beside_a_bad_key(self) -> None:
+        """Where the only one that could be asked refuses its key, those that rest are still waited for."""
+        relayed = self.relayed(
+            {"a": [whole()], "b": [error(401, "authentication_error")]},
+            refusals={"a": Refusal("no money", 200.0, Kind.MONEY)},
+            planned=(Attempt("b", "b-model"),),
+        )
+        self.assertEqual((relayed.status, relayed.header("retry-after")), (429, "200"))
+        self.assertIn("all providers for model exhausted", relayed.message)
+
     def test_bad_key_beside(self) -> None:
         """A bad key among them changes nothing; a server's fault does."""
         relayed = self.relayed({"a": [error(401, "authentication_error")], "b": [error(429, "rate_limit_error")]})
