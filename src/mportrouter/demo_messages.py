@@ -26,18 +26,22 @@ _MINIMAX = {
 
 
 class MessagesVoice:
-    """:param provider: ``anthropic`` or ``minimax``."""
+    """
+    :param provider: ``anthropic`` or ``minimax``.
+    :param any_model: it stands in for other providers too, whatever their models are called.
+    """
 
     garbage = b'event: content_block_delta\ndata: {"type": "content_blo\n\n'
 
-    def __init__(self, provider: str) -> None:
+    def __init__(self, provider: str, any_model: bool = False) -> None:
         self._provider = provider
+        self._any_model = any_model
         self._cache = PromptCache()
 
     def check(self, body: Any, fields: dict[str, str], counting: bool = False) -> None:
         """:raises Refusal: as the real one does."""
         betas, version = fields.get("anthropic-beta", ""), fields.get("anthropic-version", "")
-        check(self._provider, body, betas, version, counting)
+        check(self._provider, body, betas, version, counting, self._any_model)
 
     def answer(self, body: dict[str, Any], serial: int) -> Spelt:
         """The answer to a checked request."""

@@ -13,6 +13,8 @@ from .demo_voice import Voice
 PACES = {"anthropic": (1.0, 6), "minimax": (0.5, 4), "openai": (1.0, 5), "gemini": (0.8, 5), "local": (0.5, 2)}
 #: Path at a stand-in's port to which the base URL of an upstream leads, by its dialect.
 _PLACES = {("minimax", "anthropic"): "/anthropic", ("codex", "openai-responses"): "/backend-api/codex"}
+#: The same for providers whose Messages MiniMax's stand-in speaks: their models have names of their own.
+_OF_OTHERS = "/others"
 #: The stand-in of a provider that has none of its own.
 _OTHERS = {"anthropic": "minimax", "openai-chat": "local", "openai-responses": "openai", "gemini": "gemini"}
 
@@ -24,6 +26,8 @@ def place(provider: str, dialect: str) -> tuple[str, str]:
     :returns: the stand-in, and the path at its port that the base URL ends in.
     """
     stand_in = "openai" if provider == "codex" else provider if provider in PACES else _OTHERS[dialect]
+    if stand_in == "minimax" and provider != stand_in and dialect == "anthropic":
+        return stand_in, _OF_OTHERS
     return stand_in, _PLACES.get((provider if provider == "codex" else stand_in, dialect), "")
 
 
@@ -42,6 +46,7 @@ def voices(provider: str) -> dict[str, Voice]:
         models = tuple(id for id, _, _ in MODELS["minimax"])
         return {
             "/anthropic/": MessagesVoice("minimax"),
+            f"{_OF_OTHERS}/": MessagesVoice("minimax", any_model=True),
             "/v1/": ChatVoice("MiniMax", models, strict=False, reasoning="reasoning_content"),
         }
     if provider == "local":

@@ -77,13 +77,16 @@ _CHOICES = ("auto", "any", "tool", "none")
 _TOOL_ID = re.compile(r"[a-zA-Z0-9_-]+\Z")
 
 
-def check(provider: str, body: Any, betas: str, version: str, counting: bool = False) -> None:
+def check(
+    provider: str, body: Any, betas: str, version: str, counting: bool = False, any_model: bool = False
+) -> None:
     """
     :param provider: ``anthropic`` or ``minimax``.
     :param body: the request's JSON value.
     :param betas: all ``anthropic-beta`` names, joined by commas.
     :param version: ``anthropic-version`` or ``""``.
     :param counting: it came to ``count_tokens``, which takes neither ``max_tokens`` nor ``stream``.
+    :param any_model: it stands in for a provider whose models have other names.
     :raises Refusal: the first rule that it breaks.
     """
     if not isinstance(body, dict):
@@ -103,7 +106,7 @@ def check(provider: str, body: Any, betas: str, version: str, counting: bool = F
         if isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 0:
             raise bad("max_tokens: Input should be a valid integer greater than or equal to 0")
     known = model.startswith("claude-") if strict else model.startswith("MiniMax-")
-    if not known:
+    if not known and not any_model:
         raise Refusal(404, "not_found_error", f"model: {model}")
     _check_lists(body)
     _check_thinking(body, strict, betas)

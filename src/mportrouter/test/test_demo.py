@@ -334,7 +334,7 @@ class ServiceTests(SynchronousTestCase):
             ("codex", "openai-responses", "http://127.0.0.1:4002/backend-api/codex"),
             ("gemini", "gemini", "http://127.0.0.1:4003"),
             ("groq", "openai-chat", "http://127.0.0.1:4004"),
-            ("deepseek", "anthropic", "http://127.0.0.1:4001/anthropic"),
+            ("deepseek", "anthropic", "http://127.0.0.1:4001/others"),
         ):
             self.assertEqual(providers.address(provider, dialect), address)
         self.assertEqual(self.reactor.adopted, [])

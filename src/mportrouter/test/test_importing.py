@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -97,7 +97,7 @@ class ImportTestCase(SynchronousTestCase):
 class ChainTests(ImportTestCase):
     """claude-proxy."""
 
-    ENV = {"MINIMAX_API_KEY": "hidden-m", "MOONSHOT_API_KEY": "hidden-k", "OTHER": "hidden-o"}
+    ENV: ClassVar[dict[str, str]] = {"MINIMAX_API_KEY": "hidden-m", "MOONSHOT_API_KEY": "hidden-k", "OTHER": "hidden-o"}
 
     def test_settings(self) -> None:
         """The providers in their order, what moves on, the cooldown, the limit of a body."""
