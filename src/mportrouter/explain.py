@@ -180,7 +180,8 @@ def _told(plan: Plan, mode: ModeSettings, runtime: Runtime, dialect: IDialect, m
         if error.retry_after is not None:
             refusal["retry_after"] = error.retry_after
     planned = [attempt.upstream for attempt in plan.attempts]
-    upstreams = [_state(runtime.upstreams[id], model, planned, dialect) for id in mode.upstreams]
+    auto = mode.auto_model != "" and model == mode.auto_model
+    upstreams = [_state(runtime.upstreams[id], model, planned, dialect, auto) for id in mode.upstreams]
     return {
         "decision": plan.decision,
         "attempts": attempts,
@@ -190,19 +191,20 @@ def _told(plan: Plan, mode: ModeSettings, runtime: Runtime, dialect: IDialect, m
     }
 
 
-def _state(upstream: Upstream, model: str, planned: Sequence[str], dialect: IDialect) -> dict[str, Any]:
+def _state(upstream: Upstream, model: str, planned: Sequence[str], dialect: IDialect, auto: bool) -> dict[str, Any]:
     settings = upstream.settings
     asked = upstream.model_for(model)
     state = "disabled" if not upstream.enabled else RANKS[upstream.circuit.rank(asked)]
     if settings.auth == "key" and settings.api_key is None:
         state = f"no key ({settings.key_variable or 'api_key'} is not set)"
+    offers = "any model" if not settings.offers else "yes" if auto or model in settings.offers else "not this model"
     row: dict[str, Any] = {
         "id": upstream.id,
         "provider": upstream.provider_name,
         "place": planned.index(upstream.id) + 1 if upstream.id in planned else None,
         "state": state,
         "back_in": round(upstream.circuit.retry_in(asked)) or None,
-        "offers": "any model" if not settings.offers else "yes" if model in settings.offers else "not this model",
+        "offers": offers,
     }
     if settings.dialect != dialect.name:
         row["translated"] = settings.dialect

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .adminlink import Refusal, Remote, Unreachable
+from .settings import Secret
 
 #: Longest piece of a body that crosses at once.
 _PIECE = 256 * 1024
@@ -102,10 +103,12 @@ def import_(arguments: argparse.Namespace) -> int:
         made = read_foreign(os.path.abspath(arguments.file), text, _variables(env))
     except ConfigError as error:
         raise Refusal("\n".join(error.mistakes)) from error
+    notes = list(made.notes)
     if arguments.output is not None:
         _write(arguments.output, made.yaml, arguments.force)
+        notes += _keep(os.path.join(os.path.dirname(os.path.abspath(arguments.output)), ".env"), made.env)
     if getattr(arguments, "json", False):
-        answer = {"kind": made.kind, "output": arguments.output, "notes": list(made.notes)}
+        answer = {"kind": made.kind, "output": arguments.output, "notes": notes}
         print(json.dumps(answer if arguments.output else {**answer, "yaml": made.yaml}, indent=2, ensure_ascii=False))
         return 0
     if arguments.output is None:
@@ -113,7 +116,7 @@ def import_(arguments: argparse.Namespace) -> int:
     else:
         print(f"read {arguments.file} ({made.kind}), wrote {arguments.output}; start it with:")
         print(f"\n    twistd -n mportrouter --config {arguments.output}")
-    for note in made.notes:
+    for note in notes:
         print(f"note: {note}", file=sys.stderr)
     return 0
 
@@ -147,6 +150,38 @@ def _write(name: str, text: str, force: bool) -> None:
         raise Refusal(f"{name} is there already; --force overwrites it") from None
     except OSError as error:
         raise Refusal(f"{name} cannot be written: {error.strerror}") from error
+
+
+def _keep(name: str, values: Sequence[tuple[str, Secret]]) -> list[str]:
+    """
+    Add variables to a ``.env`` file, which is made if it is not there; what it already has stays.
+
+    :returns: what to tell of it; no value.
+    """
+    there = _variables(name if os.path.isfile(name) else None)
+    missing = [(key, value) for key, value in values if key not in there]
+    notes = [
+        f"{name} has another {key} than the configuration that was read; that one stays"
+        for key, value in values
+        if there.get(key, value.value) != value.value
+    ]
+    if not missing:
+        return notes
+    lines = [f"{key}={_dotenv(value.value)}\n" for key, value in missing]
+    try:
+        with os.fdopen(os.open(name, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "r+b") as file:
+            # A last line without an end would run into ours.
+            file.seek(0)
+            before = file.read()
+            file.write((b"" if before.endswith(b"\n") or not before else b"\n") + "".join(lines).encode())
+    except OSError as error:
+        raise Refusal(f"{name} cannot be written: {error.strerror}") from error
+    return [*notes, f"done: {name} has them ({', '.join(key for key, _ in missing)})"]
+
+
+def _dotenv(value: str) -> str:
+    """A value as the files spell it: between single quotes nothing but these and backslashes means anything."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 # ---------------------------------------------------------------------------------------------------- shell-init
