@@ -187,7 +187,9 @@ def warnings(settings: Settings) -> list[str]:
     told = []
     if not is_loopback(settings.host):
         told.append(f"host: {settings.host} can be reached from other machines, and the router speaks plain HTTP")
-    used = {id for port in settings.ports.values() for id in settings.modes[port.mode].upstreams}
+    modes = [settings.modes[port.mode] for port in settings.ports.values()]
+    # What a tag may name is every upstream.
+    used = {id for mode in modes for id in (settings.upstreams if mode.tags else mode.upstreams)}
     for id, upstream in settings.upstreams.items():
         origin = settings.origins.get(f"upstreams.{id}.api_key", "")
         if upstream.api_key is not None and not origin.startswith(("environment ", ".env ")):

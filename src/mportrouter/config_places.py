@@ -19,6 +19,9 @@ Lookup = Callable[[str], "tuple[str, str] | None"]
 """A variable's name to its text and where that is from, or ``None`` where it is not set."""
 
 _VARIABLE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|\$\{")
+# Between [] and {} YAML would take the braces of a variable for its own: while it reads, these stand for them.
+_BARE = re.compile(r"(?<!\$)\$\{([A-Za-z_][A-Za-z0-9_]*(?::-[^}\n]*)?)\}")
+_OPEN, _CLOSE = "\ue000", "\ue001"
 # Aliases let a few lines stand for millions of values.
 _MOST_VALUES = 20_000
 _NULL = "tag:yaml.org,2002:null"
@@ -106,6 +109,8 @@ def read_values(text: str, name: str, lookup: Lookup, mistakes: Mistakes) -> Val
     :returns: the whole, or ``None`` where the text is no YAML mapping (then ``mistakes`` says so) or holds nothing.
     """
     try:
+        if _OPEN not in text and _CLOSE not in text:
+            text = _BARE.sub(rf"{_OPEN}\1{_CLOSE}", text)
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         if node is None or node.tag == _NULL:
             return None
@@ -125,6 +130,10 @@ def read_values(text: str, name: str, lookup: Lookup, mistakes: Mistakes) -> Val
     except RecursionError:
         mistakes.add(name, "nested too deeply")
     return None
+
+
+def _braced(text: str) -> str:
+    return text.replace(_OPEN, "${").replace(_CLOSE, "}")
 
 
 class _TooMuch(Exception):
@@ -163,7 +172,7 @@ class _Reading:
             return Value(path, place, items, origin=place)
         if node.tag == _NULL:
             return Value(path, place, None, origin=place)
-        return self._scalar(node.value, path, place)
+        return self._scalar(_braced(node.value), path, place)
 
     def _mapping(self, node: yaml.MappingNode, path: str) -> dict[str, Value]:
         merged: dict[str, Value] = {}
@@ -180,7 +189,7 @@ class _Reading:
             if not isinstance(key, yaml.ScalarNode):
                 self._mistakes.add(place, f"{path or 'the file'}: a key must be a plain name")
                 continue
-            name = key.value
+            name = _braced(key.value)
             value = self._value(child, f"{path}.{name}" if path else name, place)
             if name in own:
                 self._mistakes.add(place, f"{value.path}: given twice, first at {own[name].place}")
