@@ -271,7 +271,8 @@ def text(told: Mapping[str, Any], width: int | None = None) -> str:
     attempts = [{"": number, **row} for number, row in enumerate(told.get("attempts", ()), 1)]
     refusal = told.get("refusal")
     if refusal:
-        lines += [f"Nobody is asked; the client gets {refusal['status']} ({refusal['kind']}): {refusal['message']}"]
+        gets = f"{refusal['status']} ({refusal['kind']}): {cell(refusal['message'])}"
+        lines += [f"Nobody is asked; the client gets {gets}"]
     elif attempts:
         lines += [table(attempts, ("", "upstream", "model", "reason"), width)]
     notes = told.get("notes")
