@@ -174,9 +174,11 @@ class ResponsesVoice:
         if item.get("id") not in (None, id):
             raise bad("Encrypted content item_id did not match the target item id.", "invalid_encrypted_content")
         following = next((each for each in rest if each.get("type", "message") != "reasoning"), None)
-        kind = None if following is None else following.get("type", "message")
+        if following is None:
+            return  # what a broken answer left: its client asks for it once more
+        kind = following.get("type", "message")
         if kind not in ("message", "function_call", "custom_tool_call", "web_search_call") or (
-            kind == "message" and following is not None and following.get("role") != "assistant"
+            kind == "message" and following.get("role") != "assistant"
         ):
             raise bad(f"Item '{id}' of type 'reasoning' was provided without its required following item.")
 

@@ -217,6 +217,8 @@ class _Conversation:
             elif role == "assistant":
                 waiting = self._calls(index, blocks)
                 if position == len(merged) - 1:
+                    if self.strict and blocks and blocks[-1]["type"] in ("thinking", "redacted_thinking"):
+                        raise bad(f"messages.{index}: The final block in an assistant message cannot be `thinking`.")
                     self._check_prefill(blocks, waiting)
             tool_blocks = tool_blocks or any(b["type"] in ("tool_use", "tool_result") for b in blocks)
         if tool_blocks and self.strict and not self.body.get("tools"):

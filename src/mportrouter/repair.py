@@ -100,6 +100,8 @@ def repair(conversation: Conversation, target: Target, wishes: Wishes) -> Repair
         turns = _without_system(turns, wishes.system_turns == "placed", notes)
     if wishes.merge:
         turns = _merged(turns)
+    if turns and turns[-1].role == "assistant":
+        turns = _without_loose_end(turns, notes)
     if not turns:
         if wishes.user_first and system:
             # Nobody said anything but the instructions: the last of them is what is to be done.
@@ -282,6 +284,23 @@ def _merged(turns: list[Turn]) -> list[Turn]:
             first = Turn(role, parts, phase)
         out.append(first)
     return out
+
+
+def _without_loose_end(turns: list[Turn], notes: dict[str, None]) -> list[Turn]:
+    """
+    The turns without the reasoning that a broken answer left at their end.
+
+    A client that asks again after a cut sends it along (Codex does). Nobody goes on from it: providers refuse a last
+    message that ends in reasoning.
+    """
+    parts = turns[-1].parts
+    kept = len(parts)
+    while kept and isinstance(parts[kept - 1], Reasoning):
+        kept -= 1
+    if kept == len(parts):
+        return turns
+    notes["reasoning at the end of the last message"] = None
+    return [*turns[:-1], replace(turns[-1], parts=parts[:kept])] if kept else turns[:-1]
 
 
 def _ends(turns: list[Turn], wishes: Wishes, notes: dict[str, None]) -> list[Turn]:

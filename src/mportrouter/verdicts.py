@@ -125,7 +125,7 @@ _CONTEXT = frozenset({"context_length_exceeded", "context_window_exceeded", "str
 _CONTEXT_TEXT = re.compile(
     r"prompt is too long|context_length_exceeded|exceeded model token limit|maximum context length"
     r"|exceeds? (?:the )?(?:model'?s? )?(?:maximum )?context|context window exceeds|input is too long for"
-    r"|input tokens? exceeds?",
+    r"|input tokens? exceeds?|exceeds the maximum number of tokens",
     re.IGNORECASE,
 )
 _POLICY = frozenset(

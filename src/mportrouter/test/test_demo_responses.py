@@ -7,7 +7,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from mportrouter.demo_responses import ResponsesVoice
-from mportrouter.demo_said import Refusal
+from mportrouter.demo_said import Refusal, signature
 
 PATCH = "*** Begin Patch\n*** Add File: note.txt\n+it's \"here\"\n*** End Patch"
 RUN = {"type": "function", "name": "run", "strict": False, "parameters": {"type": "object", "properties": {}}}
@@ -60,3 +60,11 @@ class CodexTests(SynchronousTestCase):
         with self.assertRaises(Refusal):
             self.asked(input=[{"role": "user", "content": "x"}, call, output])
         self.asked(input=[{"role": "user", "content": "x"}, {**call, "id": "ctc_1"}, output])
+
+    def test_broken_answer(self) -> None:
+        """The reasoning of an answer that broke off may be the last item, and never stand before a person's words."""
+        item = {"type": "reasoning", "summary": [], "encrypted_content": f"rs_1|{signature('openai', 'rs_1')}"}
+        question = {"role": "user", "content": "x"}
+        self.asked(input=[question, item])
+        with self.assertRaises(Refusal):
+            self.asked(input=[question, item, question])

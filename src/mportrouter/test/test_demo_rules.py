@@ -248,6 +248,12 @@ class RulesTests(SynchronousTestCase):
         prefill[-1] = turn("assistant", "The answer is ")
         self.assertIn("whitespace", self.refused(body(prefill, model="claude-sonnet-4-5")).message)
 
+    def test_thought_at_the_end(self) -> None:
+        """A last message may not end in a thought."""
+        block = {"type": "thinking", "thinking": "t", "signature": signature("anthropic", "t")}
+        asked = body([turn("user", "x"), turn("assistant", block)], model="claude-sonnet-4-5")
+        self.assertIn("cannot be `thinking`", self.refused(asked).message)
+
     def test_system_in_the_middle(self) -> None:
         """A system message after a user message is known to Anthropic and not to MiniMax."""
         messages = [turn("user", "x"), turn("system", "be brief")]

@@ -114,6 +114,7 @@ class ClassifyTests(SynchronousTestCase):
             (400, openai("Your request exceeded model token limit: 262144")),
             (500, openai("The prompt is longer than the maximum context length of 32768")),
             (400, anthropic("invalid_request_error", "input length and `max_tokens` exceed context limit: 1 + 2 > 2")),
+            (400, openai("The input token count (2500000) exceeds the maximum number of tokens allowed (1048576).")),
         ]:
             self.check(judge(status, body), Kind.CONTEXT, same=False, on=True)
 
