@@ -355,7 +355,8 @@ class Exchange(Walk):
         kind = Kind.TIMEOUT if verdict.kind is Kind.TIMEOUT else Kind.CUT
         words = f"the answer of {self._attempt.upstream} broke off: {verdict.message}. What came is not the whole."
         error = RouterError(kind, words)
-        event = self._translator.broken(error) if self._translator is not None else None
+        broken = getattr(self._reader, "broken", None)  # of readers that know how their dialect goes on from here
+        event = None if broken is None else broken(error)
         self._reply.cut(error, rest, self._stream and not self._coded, event)
         self._finish("cut", ending, verdict.message)
 

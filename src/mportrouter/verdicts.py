@@ -364,6 +364,8 @@ def _read_object(value: dict[str, Any]) -> _Told:
                 wait = duration(detail["retryDelay"])
     if isinstance(error.get("metadata"), dict):
         found.append(error["metadata"].get("error_type"))
+    if wait is None and isinstance(error.get("resets_in_seconds"), (int, float)):  # the ChatGPT backend
+        wait = max(0.0, float(error["resets_in_seconds"]))
     number = _trailing(message)
     known = "http_code" in error and number in _CODES
     return _Told(message, _names(*found), number if known else None, number, wait)

@@ -276,6 +276,8 @@ class ClassifyTests(SynchronousTestCase):
             b'[{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"37s"}]}}'
         )
         self.assertEqual(judge(429, gemini).retry_after, 37.0)
+        codex = b'{"error":{"type":"usage_limit_reached","message":"x","resets_at":1,"resets_in_seconds":90}}'
+        self.assertEqual(judge(429, codex).retry_after, 90.0)
 
     @given(st.integers(300, 599), st.binary(max_size=300))
     @settings(max_examples=200, deadline=None)
