@@ -20,11 +20,41 @@ from ..sequencer import Sequencer
 from ..settings import Capabilities
 
 TARGET = Target("gemini", "g", Capabilities(thinking_signature="gemini", thought_signature="required"))
-MEMBERS = (
-    "parts text thought thoughtSignature functionCall name args id partialArgs willContinue web uri segment startIndex "
-    "endIndex mimeType data jsonPath stringValue code status message functionDeclarations parameters mode "
-    "functionCallingConfig thinkingConfig thinkingBudget stopSequences blockReason response type properties"
-).split()
+MEMBERS = [
+    "parts",
+    "text",
+    "thought",
+    "thoughtSignature",
+    "functionCall",
+    "name",
+    "args",
+    "id",
+    "partialArgs",
+    "willContinue",
+    "web",
+    "uri",
+    "segment",
+    "startIndex",
+    "endIndex",
+    "mimeType",
+    "data",
+    "jsonPath",
+    "stringValue",
+    "code",
+    "status",
+    "message",
+    "functionDeclarations",
+    "parameters",
+    "mode",
+    "functionCallingConfig",
+    "thinkingConfig",
+    "thinkingBudget",
+    "stopSequences",
+    "blockReason",
+    "response",
+    "type",
+    "properties",
+]
 
 values: st.SearchStrategy[Any] = st.recursive(
     st.none()
