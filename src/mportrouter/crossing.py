@@ -63,4 +63,4 @@ class Crossing:
             self.conversation, target, self._request_id, self._created, prepared.names, estimate
         )  # fmt: skip
         writer = self._dialect.event_writer(self._look.stream, context)
-        return Translator(back.event_reader(stream, context), writer, coding=coding)
+        return Translator(back.event_reader(stream, context), writer, coding=coding, by=target.provider)

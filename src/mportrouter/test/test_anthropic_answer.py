@@ -205,12 +205,6 @@ class StreamTests(SynchronousTestCase):
             details = {"type": "refusal", "category": "bio", "explanation": "why"}
             self.assertEqual(found["stop_details"], details if reason == "refusal" else None)
 
-    def test_foreign_category(self) -> None:
-        """A category that the official types do not know stands in the explanation."""
-        for stream in (True, False):
-            raw = written(*TEXT, stop=Finish("refusal", category="SAFETY"), stream=stream)
-            self.assertIn(b'"category":null,"explanation":"SAFETY"', raw)
-
     def test_refusal(self) -> None:
         """Words of refusal are a text, and the reason is a refusal, whatever the upstream called it."""
         events = (Open(0, "refusal"), Delta(0, "I "), Delta(0, "won't"), Close(0))

@@ -14,7 +14,7 @@ from .. import splice
 from ..dialects.chat_stream import ChatStream
 from ..dialects.known import DIALECTS
 from ..errors import Kind, RouterError
-from ..events import Delta, Event, Failed, Open, Start
+from ..events import STOPS, Delta, Event, Failed, Open, Start
 from ..records import Usage
 from ..sequencer import Sequencer
 from ..translator import Translator
@@ -119,6 +119,25 @@ class FormTests(SynchronousTestCase):
             self.assertEqual(found[0].order, ["reasoning", "text", "tool", "tool"])
             self.assertEqual(found[0].calls, [("f", {"a": [1, 2]}), ("g", {})])
             self.assertEqual((found[0].text, found[0].stop), ("Hello \u4f60\U0001f600", "tool_use"))
+
+
+class StopTests(SynchronousTestCase):
+    """Why an answer ended."""
+
+    def test_stops(self) -> None:
+        """Every reason is told in words that the official types know, with content and without."""
+        for upstream, client in PAIRS:
+            for stop, content in product(STOPS, ((), ("text", ["Hello"]))):
+                if stop == "pause":
+                    continue  # no other dialect has it
+                events = answer(parts(*((content,) if content else ())), stop)
+                source = said(upstream, events)
+                carried = Carried(upstream, client, [source])
+                if carried.translator.state == "error":
+                    self.assertEqual((content, stop), ((), "end"), (upstream, client))  # an empty answer is none
+                    continue
+                check(client, carried.body)
+                self.assertEqual(told(heard(client, carried.body)).stop, told(heard(upstream, source)).stop)
 
 
 class BrokenTests(SynchronousTestCase):
