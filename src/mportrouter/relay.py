@@ -78,8 +78,9 @@ class Exchange(Walk):
     # fmt: off
     __slots__ = (
         "_back", "_began", "_body", "_call", "_coded", "_collecting", "_committed", "_crossing", "_dialect", "_done",
-        "_headers", "_held", "_held_size", "_hold", "_in_flight", "_last", "_limits", "_look", "_over", "_ping_after",
-        "_prepared", "_reader", "_reply", "_request", "_status", "_stream", "_translator", "_waiting_since", "_watch",
+        "_events", "_headers", "_held", "_held_size", "_hold", "_in_flight", "_last", "_limits", "_look", "_over",
+        "_ping_after", "_prepared", "_reader", "_reply", "_request", "_status", "_stream", "_translator",
+        "_waiting_since", "_watch",
     )
     # fmt: on
 
@@ -110,7 +111,9 @@ class Exchange(Walk):
         fields = [(b"x-mportrouter-mode", header_text(mode.name))]
         if plan.decision:
             fields.append((b"x-mportrouter-decision", header_text(plan.decision)))
-        self._reply = Reply(request, dialect, record.request_id, fields, look.stream)
+        #: The client reads events; an array of them is one JSON text, into which no event of ours may come.
+        self._events = look.stream and not look.rewrite
+        self._reply = Reply(request, dialect, record.request_id, fields, self._events)
         self._began = self._last = self._sent = self._waiting_since = clock.seconds()
         self._status = self._held_size = 0
         self._prepared: Prepared | None = None
@@ -454,7 +457,7 @@ class Exchange(Walk):
             return
         # After commit only what the router writes itself is sure to stand between two events.
         if (
-            self._look.stream
+            self._events
             and (not self._committed or self._translator is not None)
             and now >= self._waiting_since + self._ping_after
         ):
