@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from itertools import product, zip_longest
+from random import Random
 from typing import Any
 from unittest.mock import patch
 
@@ -75,6 +77,25 @@ usages = st.builds(
 )
 stops = st.sampled_from(["end", "length", "refusal", "content_filter", "context_full", "stop_sequence"])
 answers = st.builds(answer, given_parts, stops, usages)
+
+
+_MEMBER = re.compile(rb'(?<=":)("[^"]*"|\d+|null|true|false|\{[^{}]*\}|\[[^\[\]]*\])')
+_ODD = (
+    b"null",
+    b"{}",
+    b"[]",
+    b"1",
+    b'""',
+    b"true",
+    b"\xff",
+    b'"\\ud83d"',
+    b"-1",
+    b"1e999",
+    b"NaN",
+    b"[[[[",
+    b"\n\n",
+    b"\r",
+)
 
 
 class PairTests(SynchronousTestCase):
@@ -192,6 +213,28 @@ class BrokenTests(SynchronousTestCase):
             self.assertIn("slow down", translator.verdict.message)
 
 
+class GarbledTests(SynchronousTestCase):
+    """Answers that no server should give."""
+
+    def test_garbled(self) -> None:
+        """Whatever comes, nothing is raised, and how it was cut does not tell."""
+        events = answer(
+            parts(("reasoning", ["why"]), ("text", ["Hello", " \u4f60"]), ("f", ['{"a"', ":1}"]), ("g", []))
+        )
+        for upstream, client in PAIRS:
+            random = Random(f"{upstream} {client}")
+            for streams in product((True, False), repeat=2):
+                source = said(upstream, events, streams[0])
+                for _ in range(6):
+                    body = _garbled(source, random)
+                    whole = Carried(upstream, client, [body], streams)
+                    pieces = Carried(upstream, client, cuts(body, random.randrange(99), 30), streams)
+                    self.assertEqual(pieces.translator.state, whole.translator.state, (upstream, client, body))
+                    self.assertEqual(pieces.ending, whole.ending)
+                    if whole.translator.state != "error":
+                        self.assertEqual(pieces.body, whole.body)
+
+
 class TemplateTests(SynchronousTestCase):
     """Texts that are rewritten without being read."""
 
@@ -243,6 +286,22 @@ class IndependenceTests(SynchronousTestCase):
 
 def _unread(self: Translator, data: bytes, at: int, out: list[bytes]) -> int:
     return at
+
+
+def _garbled(source: bytes, random: Random) -> bytes:
+    """The bytes with some members of other types, pieces missing, and bytes changed."""
+    body = source
+    for _ in range(random.randint(1, 4)):
+        at, chance = random.randrange(len(body)), random.random()
+        members = list(_MEMBER.finditer(body))
+        if chance < 0.6 and members:
+            member = random.choice(members)
+            body = body[: member.start()] + random.choice(_ODD) + body[member.end() :]
+        elif chance < 0.8:
+            body = body[:at] + random.choice(_ODD) + body[at:]
+        else:
+            body = body[:at] + body[at + random.randint(1, 30) :] or b"x"
+    return body
 
 
 def _noting(read: list[bytes]) -> Any:
