@@ -16,7 +16,6 @@ import attrs
 from msgspec.structs import replace
 
 from .conversation import (
-    CacheMark,
     Conversation,
     Document,
     Foreign,
@@ -201,22 +200,22 @@ class _Parts:
         if isinstance(part, Foreign):
             if part.dialect == self._wishes.keep_dialect:
                 return part
-            return self._told(part.kind[:64], part.text, None)
+            return self._told(part.kind[:64], part.text)
         if isinstance(part, WebSearch):
             if part.dialect == self._wishes.keep_dialect and part.raw:
                 return part
-            return self._told("web search", searched(part), None)
+            return self._told("web search", searched(part))
         if isinstance(part, Refusal):
             return part if part.text else None
         assert kind in (Image, Document, Sound), kind
         return part
 
-    def _told(self, kind: str, text: str, cache: CacheMark | None) -> Text | None:
+    def _told(self, kind: str, text: str) -> Text | None:
         if not text.strip():
             self._notes[kind] = None
             return None
         self._notes[f"{kind} (sent as text)"] = None
-        return Text(text, cache=cache)
+        return Text(text)
 
     def _text(self, part: Text) -> Text | None:
         if part.opaque is not None:
