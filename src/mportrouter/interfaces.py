@@ -309,6 +309,14 @@ class IDialect(Interface):
     def event_writer(stream: bool, context: AnswerContext) -> IEventWriter:
         """:param stream: the client wants events."""
 
+    def mend(body: bytes, refusal: bytes) -> bytes | None:
+        """
+        The request without what its upstream has refused and the conversation can do without, or ``None``.
+
+        :param body: what was sent, in this dialect.
+        :param refusal: the body of the 400 that answered it.
+        """
+
     # ---- counting and models
 
     def count_path(target: Target) -> bytes | None:

@@ -18,6 +18,7 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import attrs
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
 
 #: Bytes of an error body that are kept: every provider's fits many times over.
 ERROR_BODY_LIMIT = 1024 * 1024
+#: What is told of a request that was mended.
+MENDED = "reasoning (refused by its provider)"
 #: Bytes that a port with ``commit: complete`` holds before it gives up holding.
 HOLD_LIMIT = 32 * 1024 * 1024
 
@@ -282,12 +285,27 @@ class Exchange(Walk):
             self._end_committed(verdict)
         elif self._collecting and (verdict is None or self._held):
             self._body = b"".join(self._held)
-            self._failed(classify(self._status, self._headers, self._body, self.record.at))
+            verdict = classify(self._status, self._headers, self._body, self.record.at)
+            if not (verdict.kind is Kind.BAD_REQUEST and self._mend()):
+                self._failed(verdict)
         elif verdict is not None or self._reader is None:
             self._collecting = False
             self._failed(verdict or Verdict(Kind.GARBAGE, "the upstream ended without an answer", retry_same=True))
         else:
             self._end_held(self._reader)
+
+    def _mend(self) -> bool:
+        """Ask once more without what the upstream refused and the request can do without; ``False``: there is none."""
+        prepared, permit = self._prepared, self._permit
+        assert prepared is not None and permit is not None
+        body = None if MENDED in prepared.dropped else self._back.mend(prepared.body, self._body)
+        if body is None:
+            return False
+        self._prepared = attrs.evolve(prepared, body=body, dropped=(*prepared.dropped, MENDED))
+        permit.success()  # it answered
+        if not self._try():
+            self._advance()
+        return True
 
     def _end_held(self, reader: IAnswerReader) -> None:
         """The whole answer is here and nothing of it has gone out."""
@@ -359,8 +377,7 @@ class Exchange(Walk):
         words = f"the answer of {self._attempt.upstream} broke off: {verdict.message}. What came is not the whole."
         error = RouterError(kind, words)
         broken = getattr(self._reader, "broken", None)  # of readers that know how their dialect goes on from here
-        event = None if broken is None else broken(error)
-        self._reply.cut(error, rest, self._stream and not self._coded, event)
+        self._reply.cut(error, rest, self._stream and not self._coded, broken and broken(error))
         self._finish("cut", ending, verdict.message)
 
     def _blame(self, verdict: Verdict) -> None:
