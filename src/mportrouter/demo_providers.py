@@ -34,7 +34,7 @@ def voices(provider: str) -> dict[str, Voice]:
     if provider == "openai":
         gpt = ("gpt-6", "gpt-6-mini", "gpt-5")
         return {
-            "/backend-api/codex/": ResponsesVoice("Codex", "codex", backend=True),
+            "/backend-api/codex/": ResponsesVoice("Codex", "codex", True, gpt),
             "/v1/responses": ResponsesVoice("OpenAI"),
             "/v1/": ChatVoice("OpenAI", gpt),
         }
