@@ -30,7 +30,8 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from .demo_faults import HEALTHY, Fault, parse_fault
-from .demo_providers import PACES, place, voices
+from .demo_paces import PACES
+from .demo_providers import place, voices
 from .demo_said import Refusal, bad
 from .demo_voice import Spelt, Voice, dump
 from .settings import DemoSettings
@@ -62,7 +63,7 @@ class StandIn(Resource):
     One stand-in provider as the leaf of a site.
 
     :param clock: paces its streams.
-    :param provider: one of :data:`mportrouter.demo_providers.PACES`.
+    :param provider: one of :data:`mportrouter.demo_paces.PACES`.
     :param pace: seconds between two events; 0: all at once.
     :param fault: what goes wrong until it is told otherwise.
     """
