@@ -78,7 +78,7 @@ class ResponsesVoice:
         }
 
         def failed(after: int) -> bytes:
-            error = {"code": "server_is_overloaded", "message": "Overloaded"}
+            error = {"code": "server_is_overloaded" if self._backend else "server_error", "message": "Overloaded"}
             failure = {**whole, "status": "failed", "output": [], "usage": None, "error": error}
             return _event("response.failed", after, {"response": {**failure, "incomplete_details": None}})
 

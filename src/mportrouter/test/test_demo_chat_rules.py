@@ -86,8 +86,8 @@ class RuleTests(SynchronousTestCase):
     def test_null(self) -> None:
         """Null is taken where the description says so, and nowhere else."""
         may = (
-            "temperature top_p stop n seed stream stream_options reasoning_effort store max_completion_tokens max_tokens "
-            "metadata logprobs logit_bias verbosity service_tier prompt_cache_key safety_identifier"
+            "temperature top_p stop n seed stream stream_options reasoning_effort store max_completion_tokens "
+            "max_tokens metadata logprobs logit_bias verbosity service_tier prompt_cache_key safety_identifier"
         )
         for name in may.split():
             self.taken(body(**{name: None}))
