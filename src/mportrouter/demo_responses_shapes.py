@@ -20,6 +20,8 @@ _STATUS = Words(among=("in_progress", "completed", "incomplete"), null=True)
 _PHASE = Words(among=("commentary", "final_answer"), null=True)
 _ANY = Free(anything=True)
 _OPEN = Members({}, open=True)
+#: What Codex notes beside each item when it knows its provider to be OpenAI.
+_NOTES: dict[str, Shape] = {"internal_chat_message_metadata_passthrough": Free(null=True)}
 _CALL_ID = Words(1, 64)
 _TOOL_NAME = Words(1, 128, NAME)
 _DETAIL = Words(among=("low", "high", "auto", "original"), null=True)
@@ -56,6 +58,7 @@ _SAID = Each(Kinds({"summary_text": Members({"text": Words()}, ("text",))}))
 
 def _message(parts: dict[str, Members]) -> Members:
     known: dict[str, Shape] = {
+        **_NOTES,
         "id": Words(null=True),
         "status": _STATUS,
         "phase": _PHASE,
@@ -83,6 +86,7 @@ class _MessageItem(Members):
 
 
 _CALL: dict[str, Shape] = {
+    **_NOTES,
     "id": Words(null=True),
     "call_id": _CALL_ID,
     "name": _TOOL_NAME,
@@ -92,6 +96,7 @@ _CALL: dict[str, Shape] = {
     "async": Flag(),
 }
 _ANSWER: dict[str, Shape] = {
+    **_NOTES,
     "id": Words(null=True),
     "call_id": _CALL_ID,
     "output": _OUTPUT,
@@ -179,6 +184,7 @@ _ITEM = Kinds(
         "custom_tool_call_output": Members(_ANSWER, ("call_id", "output")),
         "reasoning": Members(
             {
+                **_NOTES,
                 "id": Words(),
                 "summary": _SAID,
                 "content": Each(_ANY, null=True),
@@ -188,7 +194,7 @@ _ITEM = Kinds(
             ("summary",),
         ),
         "additional_tools": Members(
-            {"id": Words(null=True), "role": Words(among=("developer",)), "tools": Each(Kinds(_TOOLS))},
+            {**_NOTES, "id": Words(null=True), "role": Words(among=("developer",)), "tools": Each(Kinds(_TOOLS))},
             ("role", "tools"),
         ),
         **dict.fromkeys(HOSTED, _OPEN),

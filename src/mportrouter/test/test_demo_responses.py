@@ -35,6 +35,16 @@ class CodexTests(SynchronousTestCase):
         """The client's own notes are no unknown member."""
         self.assertEqual(self.asked(client_metadata={"session_id": "s"})["status"], "completed")
 
+    def test_notes(self) -> None:
+        """Nor are those beside items of every kind."""
+        notes = {"internal_chat_message_metadata_passthrough": {"turn_id": "t"}}
+        items: list[dict[str, Any]] = [
+            {"type": "message", "role": "user", "content": "x"},
+            {"type": "function_call", "call_id": "c", "name": "run", "arguments": "{}"},
+            {"type": "function_call_output", "call_id": "c", "output": "done"},
+        ]
+        self.asked(input=[{**item, **notes} for item in items])
+
     def test_custom_tool(self) -> None:
         """A custom tool gets the patch that the question holds, as text."""
         tools = [{"type": "custom", "name": "apply_patch", "format": {"type": "text"}}]
