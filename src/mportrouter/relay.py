@@ -161,6 +161,7 @@ class Exchange(Walk):
             self._refused = error
             return False
         except Exception as error:  # noqa: BLE001 - whatever it was, nobody else would ever answer the client
+            self._attempts -= not self._in_flight  # nobody was asked
             self._release_call()
             permit.release()
             self._permit = None
@@ -192,14 +193,10 @@ class Exchange(Walk):
         request, back, upstream = self._request, self._back, self._upstream
         self._in_flight = True
         upstream.in_flight += 1
-        path = prepared.path or back.path
-        query = request.query if prepared.query is None else prepared.query
-        if back is self._dialect:
-            call: ICall = upstream.send(b"POST", path, query, request.headers, prepared.body, self)
-        else:
-            call = upstream.send(
-                b"POST", path, prepared.query or b"", request.headers, prepared.body, self, translated=True
-            )
+        path, query, translated = prepared.path or back.path, prepared.query, back is not self._dialect
+        if query is None:
+            query = b"" if translated else request.query
+        call: ICall = upstream.send(b"POST", path, query, request.headers, prepared.body, self, translated=translated)
         return call
 
     def _release_call(self) -> None:
