@@ -206,8 +206,13 @@ def _check_tools(body: dict[str, Any], strict: bool) -> None:
     functions = [(f"tools[{at}].function", tool["function"]) for at, tool in enumerate(tools) if "function" in tool]
     functions += [(f"functions[{at}]", function) for at, function in enumerate(body.get("functions") or ())]
     for where, function in functions:
-        if function.get("parameters") is not None:
-            check_function(function["name"], function["parameters"], function.get("strict") is True and strict, where)
+        schema = function.get("parameters")
+        if schema is None:
+            continue
+        if strict:
+            check_function(function["name"], schema, function.get("strict") is True, where)
+        elif schema.get("type") != "object":
+            raise bad(f"Invalid schema for function '{function['name']}': not of type object.", None, where)
     offered = {(tool["type"], tool[tool["type"]]["name"]) for tool in tools}
     choice = body.get("tool_choice")
     if isinstance(choice, dict):

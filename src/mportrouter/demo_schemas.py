@@ -106,7 +106,7 @@ class _Walk:
         for kind in kinds:
             if kind not in _TYPES:
                 raise self._no(path, f"{kind!r} is not valid under any of the given schemas.")
-        if "array" in kinds and "items" not in schema and "prefixItems" not in schema:
+        if "array" in kinds and "items" not in schema:
             raise self._no(path, "array schema missing items.")
         for word in _MAPS:
             if word in schema and not isinstance(schema[word], dict):

@@ -3,7 +3,7 @@ What OpenAI's dialects check of a JSON value before they read it, as shapes, and
 
 Every shape has ``check(value, where, strict)``: ``where`` is the value's place as OpenAI writes it
 (``messages[0].content``, ``""`` for the whole request). Without ``strict`` it judges as servers of other makers do: a
-member that nobody knows and one that is null are overlooked.
+member that nobody knows, one that is null, and how long a text is, are overlooked.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Words:
                 f"empty string. Expected a string with minimum length {self.least}, but got an empty string instead."
             )
             raise bad(f"Invalid '{where}': {words}", "empty_string", where)
-        if self.most is not None and len(value) > self.most:
+        if strict and self.most is not None and len(value) > self.most:
             words = (
                 f"Expected a string with maximum length {self.most}, but got a string with length {len(value)} instead."
             )

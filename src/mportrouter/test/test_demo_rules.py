@@ -182,10 +182,13 @@ class RulesTests(SynchronousTestCase):
                 ("deep", None),
                 ("deeper", signature(provider, "deep")),
                 ("deep", "rt1.minimax.x"),
-                ("deep", ""),
             ):
                 message = self.refused(history(text, signed), provider).message
                 self.assertTrue("signature" in message, message)
+            if provider == "anthropic":
+                self.refused(history("deep", ""), provider)
+            else:  # thoughts that nobody signed
+                check(provider, history("deep", ""), "", "2023-06-01")
         self.assertIn("Invalid `signature` in `thinking` block", message)
 
     def test_open_loop_needs_thinking(self) -> None:
