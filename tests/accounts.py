@@ -44,7 +44,7 @@ def well(account: Account) -> None:
 
 
 def limited(after: int, seconds: float) -> Rule:
-    """429 with ``Retry-After`` once ``after`` requests were answered, until that many seconds have passed; then anew."""
+    """429 with ``Retry-After`` once ``after`` requests were answered, until so many seconds have passed; then anew."""
     window = {"began": 0.0, "count": 0}
 
     def rule(account: Account) -> Refusal | None:

@@ -13,210 +13,14 @@ from pathlib import Path
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
+from .house_plan import ALLOWED, FLOORS, OUTSIDE, WORDS_ONLY
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "mportrouter"
 SOURCE = ROOT / "src" / PACKAGE
 
 LONGEST = 500
 """Lines of a source file: past them it has two subjects."""
-
-# ---------------------------------------------------------------------------------------------------- the plan
-
-# Each floor: room to the modules in it. A room has one subject; its modules may import each other. A name that ends in
-# "*" stands for every module that begins so.
-FLOORS: tuple[dict[str, tuple[str, ...]], ...] = (
-    # 0: words
-    {
-        "settings": ("settings",),
-        "errors": ("errors",),
-        "records": ("records",),
-        "conversation": ("conversation",),
-        "events": ("events",),
-        "interfaces": ("interfaces",),
-        "package": ("", "data", "dialects", "routing", "web"),
-    },
-    # 1: pure machines
-    {
-        "advice": ("advice",),
-        "breaker": ("breaker", "breaker_states"),
-        "bridge": ("sequencer", "collector", "translator", "tee", "coded"),
-        "canned": ("canned",),
-        "catalog": ("catalog",),
-        "claims": ("claims",),
-        "coding": ("coding",),
-        "commands": ("commands",),
-        "config": ("config", "config_*"),
-        "demo rules": ("demo_*",),
-        "dialects": ("dialects.known",),
-        "dialects.anthropic": ("dialects.anthropic*",),
-        "dialects.chat": ("dialects.chat*",),
-        "dialects.gemini": ("dialects.gemini*",),
-        "dialects.responses": ("dialects.responses*",),
-        "envelope": ("envelope",),
-        "fields": ("fields",),
-        "logtext": ("logtext",),
-        "money": ("money",),
-        "patience": ("patience",),
-        "person": ("person",),
-        "pricing": ("pricing",),
-        "repair": ("repair", "pairing", "media", "schemas*", "tool_names", "reasoning_controls"),
-        "routing": ("routing.*",),
-        "splice": ("splice",),
-        "sse": ("sse",),
-        "tables": ("tables",),
-        "tokens": ("tokens",),
-        "usage": ("usage",),
-        "verdicts": ("verdicts",),
-    },
-    # 2: shells
-    {
-        "admin": ("admin",),
-        "adminclient": ("adminclient", "adminlink", "ask", "install"),
-        "alerts": ("alerts",),
-        "analysis": ("analysis",),
-        "circuit": ("circuit",),
-        "codex_login": ("codex_login",),
-        "demo": ("demo",),
-        "eager": ("eager",),
-        "health": ("health",),
-        "ledger": ("ledger",),
-        "logs": ("logs",),
-        "passage": ("passage",),
-        "ports": ("ports",),
-        "pins": ("pins",),
-        "reactor": ("reactor",),
-        "relay": ("relay", "reply", "walk", "crossing"),
-        "runtime": ("runtime",),
-        "state": ("state", "state_*"),
-        "testing": ("testing",),
-        "tls": ("tls",),
-        "watch": ("watch",),
-        "upstream": ("upstream", "agent", "pool", "opening", "connection", "onward", "renewing"),
-        "web.admission": ("web.admission",),
-        "web.http1": (
-            "web.http1",
-            "web.request",
-            "web.head",
-            "web.body",
-            "web.answer",
-            "web.deadline",
-            "web.peer",
-        ),
-        "web.site": ("web.site", "web.messages", "web.models", "web.counting", "web.paths"),
-    },
-    # 3: what composes
-    {
-        "router": ("router",),
-        "console": ("console",),
-        "tap": ("tap",),
-        "__main__": ("__main__",),
-    },
-)
-
-# Who on a floor may import whom on the same floor, and why. Everything else goes downwards.
-ALLOWED: dict[tuple[str, str], str] = {
-    # floor 0
-    ("conversation", "records"): "an answer carries its usage",
-    ("events", "conversation"): "events carry parts of an answer",
-    ("events", "errors"): "a broken answer carries its verdict",
-    ("events", "records"): "events carry usage",
-    ("interfaces", "conversation"): "dialects read and write conversations",
-    ("interfaces", "events"): "dialects read and write events",
-    ("interfaces", "errors"): "the contracts name verdicts and errors",
-    ("interfaces", "records"): "the contracts name records",
-    ("interfaces", "settings"): "a target of a request carries the capabilities of its upstream",
-    ("records", "errors"): "a failed attempt is kept with its verdict",
-    # floor 1
-    ("bridge", "coding"): "a coded answer is unpacked before it is read",
-    ("bridge", "sse"): "a stream is cut into events",
-    ("bridge", "usage"): "a broken answer's usage is estimated",
-    ("commands", "person"): "a command may come in a client's wrappings",
-    ("config", "routing"): "columns by model use the patterns of upstreams",
-    ("dialects", "dialects.anthropic"): "every dialect has one object",
-    ("dialects", "dialects.chat"): "every dialect has one object",
-    ("dialects", "dialects.gemini"): "every dialect has one object",
-    ("dialects", "dialects.responses"): "every dialect has one object",
-    ("dialects.anthropic", "bridge"): "answers of its own dialect are read beside the passing bytes, whole ones collected from events",
-    ("dialects.anthropic", "person"): "what a person said is told by one set of rules",
-    ("dialects.anthropic", "repair"): "requests of other dialects are put right for the target",
-    ("dialects.chat", "bridge"): "answers of its own dialect are read beside the passing bytes, whole ones collected from events",
-    ("dialects.chat", "envelope"): "foreign state travels in envelopes",
-    ("dialects.chat", "person"): "what a person said is told by one set of rules",
-    ("dialects.chat", "repair"): "requests of other dialects are put right for the target",
-    ("dialects.chat", "splice"): "bodies are edited in place, JSON is written in one way",
-    ("dialects.chat", "sse"): "a stream is cut into events",
-    ("dialects.chat", "verdicts"): "an error inside an answer is judged as one in its status",
-    ("dialects.gemini", "bridge"): "answers of its own dialect are read beside the passing bytes, whole ones collected from events",
-    ("dialects.gemini", "envelope"): "foreign state travels in envelopes",
-    ("dialects.gemini", "person"): "what a person said is told by one set of rules",
-    ("dialects.gemini", "repair"): "requests of other dialects are put right for the target",
-    ("dialects.gemini", "splice"): "bodies are edited in place, JSON is written in one way",
-    ("dialects.gemini", "sse"): "a stream is cut into events",
-    ("dialects.gemini", "verdicts"): "an error inside an answer is judged as one in its status",
-    ("dialects.responses", "bridge"): "answers of its own dialect are read beside the passing bytes, whole ones collected from events",
-    ("dialects.responses", "envelope"): "foreign state travels in envelopes",
-    ("dialects.responses", "person"): "what a person said is told by one set of rules",
-    ("dialects.responses", "repair"): "requests of other dialects are put right for the target",
-    ("dialects.responses", "splice"): "bodies are edited in place, JSON is written in one way",
-    ("dialects.responses", "sse"): "a stream is cut into events",
-    ("dialects.responses", "verdicts"): "an error inside an answer is judged as one in its status",
-    ("canned", "demo rules"): "canned answers are the stand-ins' answers",
-    ("commands", "money"): "answers show what was spent",
-    ("config", "catalog"): "rows of the catalogue are the defaults of upstreams",
-    ("config", "pricing"): "price overrides are checked against the columns that a price row has",
-    ("config", "demo rules"): "faults of the stand-ins are checked before the start",
-    ("dialects.anthropic", "envelope"): "foreign thinking signatures travel in envelopes",
-    ("dialects.anthropic", "splice"): "bodies are edited in place",
-    ("dialects.anthropic", "sse"): "a stream is cut into events",
-    ("dialects.anthropic", "usage"): "the dialect knows which events carry the numbers",
-    ("dialects.anthropic", "verdicts"): "an error inside an answer is judged as one in its status",
-    ("routing", "money"): "a refusal names the ceiling",
-    ("verdicts", "advice"): "an error answer tells when to come again",
-    # floor 2
-    ("codex_login", "state"): "the file is written as the state's are",
-    ("upstream", "codex_login"): "a login that changes is read there",
-    ("admin", "state"): "the socket's place in the state directory",
-    ("adminclient", "state"): "the socket's place in the state directory",
-    ("adminclient", "pins"): "it captures pins",
-    ("alerts", "upstream"): "an answer is read within its limit, and given up in the middle",
-    ("analysis", "upstream"): "an answer is read within its limit, and given up in the middle",
-    ("health", "circuit"): "what a probe finds is told to the circuit",
-    ("ledger", "state"): "the ledger lies in a directory that only its owner reads",
-    ("logs", "state"): "the log lies in a directory that only its owner reads",
-    ("passage", "relay"): "which header fields pass is told in one place",
-    ("passage", "upstream"): "it sends",
-    ("passage", "web.http1"): "it answers",
-    ("pins", "tls"): "a chain is captured only where it verifies",
-    ("pins", "upstream"): "it connects as an upstream does",
-    ("ports", "web.http1"): "a port speaks HTTP",
-    ("relay", "runtime"): "the name of what an exchange began under, for types only",
-    ("relay", "watch"): "its limits are looked after",
-    ("relay", "web.http1"): "it answers",
-    ("runtime", "upstream"): "a configuration in force has upstreams",
-    ("testing", "upstream"): "a double fails as the real one does",
-    ("upstream", "eager"): "requests leave at once",
-    ("upstream", "tls"): "connections are verified",
-    ("web.http1", "eager"): "answers leave at once",
-    ("web.site", "passage"): "what is not a generation is handed on as it is",
-    ("web.site", "ports"): "the port tells the mode",
-    ("web.site", "relay"): "a generation is carried through its plan",
-    ("web.site", "runtime"): "the plan is made under the configuration in force",
-    ("web.site", "state"): "conversations may have a mode of their own",
-    ("web.site", "upstream"): "models are asked for",
-    ("web.site", "watch"): "all exchanges have one watch",
-    ("web.site", "web.admission"): "who may ask at all",
-    ("web.site", "web.http1"): "it answers",
-    # floor 3
-    ("router", "console"): "the router makes its console",
-    ("console", "router"): "the console asks the router; the name is wanted for types and for one exception only",
-    ("tap", "router"): "the plugin makes the router",
-}
-
-# What the first two floors never name: they have no reactor, no clock and no files.
-OUTSIDE = ("twisted.internet", "twisted.web", "treq", "time", "os", "socket")
-
-# What floor 0 may name beside the standard library.
-WORDS_ONLY = ("attrs", "attr", "zope.interface", "msgspec")
 
 # ---------------------------------------------------------------------------------------------------- reading
 
@@ -293,7 +97,9 @@ def opens(source: str) -> list[int]:
         if isinstance(node, ast.Call):
             name = node.func
             if (isinstance(name, ast.Name) and name.id == "open") or (
-                isinstance(name, ast.Attribute) and name.attr == "open" and isinstance(name.value, ast.Name)
+                isinstance(name, ast.Attribute)
+                and name.attr == "open"
+                and isinstance(name.value, ast.Name)
                 and name.value.id in ("io", "os", "codecs", "builtins")
             ):
                 lines.append(node.lineno)

@@ -33,7 +33,7 @@ from zope.interface import Interface, implementer
 from . import __version__
 from .commands import CommandError
 from .errors import ConfigError
-from .interfaces import IConsole
+from .interfaces_console import IConsole
 from .settings import AdminSettings
 from .state import answers, prepare_directory, prepare_socket_folder, socket_place
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import attrs
 
-from .interfaces import IConsole
+from .interfaces_console import IConsole
 from .money import dollars
 from .person import alone
 

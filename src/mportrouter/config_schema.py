@@ -51,6 +51,7 @@ from .config_words import (
     whole,
 )
 from .demo_faults import parse_fault
+from .demo_paces import PACES
 from .pricing import OVERRIDE_KEYS
 from .settings import (
     AdminSettings,
@@ -320,8 +321,8 @@ class Reading(Sections):
 def _faults(value: Value) -> tuple[tuple[str, str], ...]:
     """Per provider what its stand-in does wrong."""
     for name, child in entries(value).items():
-        if name not in ("anthropic", "minimax"):
-            raise Wrong(f"there is no stand-in {name!r}{nearest(name, ('anthropic', 'minimax'))}", child)
+        if name not in PACES:
+            raise Wrong(f"there is no stand-in {name!r}{nearest(name, PACES)}", child)
         try:
             parse_fault(text_of(child))
         except ValueError as error:

@@ -10,7 +10,7 @@ from zope.interface import implementer
 from .commands import CommandError, invalid_mode, locked_port, status_block
 from .errors import ConfigError
 from .explain import Question, explained
-from .interfaces import IConsole
+from .interfaces_console import IConsole
 from .money import dollars
 from .ports import PortService
 from .settings import ModeSettings, PortSettings

@@ -7,6 +7,8 @@ The client's request is read once, whatever number of upstreams is asked.
 
 from __future__ import annotations
 
+import attrs
+
 from .interfaces import AnswerContext, Conversation, IDialect, Look, Prepared, Target
 from .translator import Translator
 
@@ -63,4 +65,19 @@ class Crossing:
             self.conversation, target, self._request_id, self._created, prepared.names, estimate
         )  # fmt: skip
         writer = self._dialect.event_writer(self._look.stream, context)
-        return Translator(back.event_reader(stream, context), writer, coding=coding)
+        return Translator(back.event_reader(stream, context), writer, coding=coding, by=target.provider)
+
+
+#: What is told of a request that was mended.
+MENDED = "reasoning (refused by its provider)"
+
+
+def mended(back: IDialect, prepared: Prepared, refusal: bytes) -> Prepared | None:
+    """
+    A request without what its upstream refused and the conversation can do without; ``None``: there is nothing, or it
+    has been left out already.
+
+    :param refusal: the body of the 400.
+    """
+    body = None if MENDED in prepared.dropped else back.mend(prepared.body, refusal)
+    return None if body is None else attrs.evolve(prepared, body=body, dropped=(*prepared.dropped, MENDED))

@@ -3,8 +3,8 @@ Embedded stand-ins for the providers on loopback, so that every mode, dialect, f
 with no key: one each for Anthropic, MiniMax, OpenAI and Gemini, and one that speaks Chat for all others.
 
 They speak plain HTTP/1.1 through :mod:`twisted.web` (this module is imported only where they are asked for), refuse
-what the real ones refuse (:mod:`mportrouter.demo_rules`), answer by rule (:mod:`mportrouter.demo_script`) at a pace of
-``DemoSettings.pace`` seconds an event, MiniMax at half of it, and fail as told (:mod:`mportrouter.demo_faults`): at the
+what the real ones refuse (the modules ``demo_*rules``), answer by rule (:mod:`mportrouter.demo_script`) at a pace of
+``DemoSettings.pace`` seconds an event, some faster, and fail as told (:mod:`mportrouter.demo_faults`): at the
 start by ``DemoSettings.faults``, later by ``POST /__demo__/fault`` with ``{"fault": "…"}`` at a stand-in's own port.
 ``GET /__demo__/state`` shows the fault in force and counts of requests and of answers that their client abandoned.
 Any key that is not empty is good.
@@ -30,10 +30,10 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from .demo_faults import HEALTHY, Fault, parse_fault
-from .demo_gemini import camel
-from .demo_providers import PACES, place, voices
+from .demo_paces import PACES
+from .demo_providers import place, voices
 from .demo_said import Refusal, bad
-from .demo_voice import Voice, dump
+from .demo_voice import Spelt, Voice, dump
 from .settings import DemoSettings
 
 _ERRORS = {
@@ -63,7 +63,7 @@ class StandIn(Resource):
     One stand-in provider as the leaf of a site.
 
     :param clock: paces its streams.
-    :param provider: one of :data:`mportrouter.demo_providers.PACES`.
+    :param provider: one of :data:`mportrouter.demo_paces.PACES`.
     :param pace: seconds between two events; 0: all at once.
     :param fault: what goes wrong until it is told otherwise.
     """
@@ -114,13 +114,13 @@ class StandIn(Resource):
         self._authorise(request)
         base, _, wanted = path.partition("/models")
         model, colon, action = wanted.lstrip("/").partition(":")
-        if method == "GET" and base.endswith(("/v1", "/v1beta")) and not colon:
+        if method == "GET" and base.endswith(("/v1", "/v1beta", "/codex")) and not colon:
             if not self._break(voice, reply, fault):
                 reply.whole(200, voice.models(wanted.lstrip("/")))
             return
-        counting = path.endswith(("/count_tokens", "/input_tokens", ":countTokens"))
-        if not (counting or path.endswith(("/messages", "/chat/completions", "/responses", "enerateContent"))):
+        if not path.endswith(voice.paths):
             raise Refusal(404, "not_found_error", "Not Found")
+        counting = path.endswith(("/count_tokens", "/input_tokens", ":countTokens"))
         if method != "POST":
             raise Refusal(405, "invalid_request_error", "Method Not Allowed")
         body = _json(request)
@@ -129,11 +129,10 @@ class StandIn(Resource):
             for name, values in request.requestHeaders.getAllRawHeaders()
         }
         if colon and isinstance(body, dict):
-            body = camel(body)
             sse = b"sse" in (request.args or {}).get(b"alt", [])
             body[":model"] = unquote(model)
             body[":stream"] = "" if action != "streamGenerateContent" else "sse" if sse else "array"
-        voice.check(body, fields, counting)
+        body = voice.check(body, fields, counting)
         if self._break(voice, reply, fault):
             return
         if counting:
@@ -144,9 +143,7 @@ class StandIn(Resource):
             return
         said = voice.answer(body, self._counts.requests)
         if said.stream:
-            refusal = Refusal(529, *_ERRORS[529])
-            error = voice.error_event(refusal, self._counts.requests)
-            reply.stream(_events(said.events, fault, error, voice.garbage), said.content_type)
+            reply.stream(_events(said, fault), said.content_type)
         elif fault.kind in ("cut", "stall", "garbage-event", "error-event", "no-end"):
             reply.broken(dump(said.whole), fault.kind)
         else:
@@ -160,7 +157,8 @@ class StandIn(Resource):
         if self.provider == "local":
             return
         if self.provider == "gemini":
-            if not headers.getRawHeaders("x-goog-api-key", [""])[0].strip():
+            given = (request.args or {}).get(b"key", [b""])[0].decode("latin-1")
+            if not (headers.getRawHeaders("x-goog-api-key", [""])[0].strip() or given or token):
                 raise Refusal(403, "permission_error", "Method doesn't allow unregistered callers. Use an API Key.")
             return
         if self.provider == "openai" and not token:
@@ -241,15 +239,15 @@ def _json(request: Request) -> Any:
         raise bad("The request body is not valid JSON") from error
 
 
-def _events(events: list[bytes], fault: Fault, error: bytes, garbage: bytes) -> tuple[list[bytes], str]:
+def _events(said: Spelt, fault: Fault) -> tuple[list[bytes], str]:
     """The events that go out, and how the stream ends: ``end``, ``cut`` or ``stall``."""
-    kind, number = fault.kind, fault.number
+    kind, number, events = fault.kind, fault.number, said.events
     if kind in ("cut", "stall"):
         return events[:number], kind
     if kind == "error-event":
-        return [*events[:number], error], "end"
+        return [*events[:number], said.failed(len(events[:number]))], "end"
     if kind == "garbage-event" and number <= len(events):
-        return [*events[: max(0, number - 1)], garbage, *events[max(1, number) :]], "end"
+        return [*events[: max(0, number - 1)], said.garbage, *events[max(1, number) :]], "end"
     if kind == "no-end":
         return events[:-1], "end"
     return events, "end"

@@ -23,6 +23,7 @@ _MINIMAX = {
     503: ("api_error", 1013),
     529: ("overloaded_error", 1013),
 }
+_GARBAGE = b'event: content_block_delta\ndata: {"type": "content_blo\n\n'
 
 
 class MessagesVoice:
@@ -31,22 +32,29 @@ class MessagesVoice:
     :param any_model: it stands in for other providers too, whatever their models are called.
     """
 
-    garbage = b'event: content_block_delta\ndata: {"type": "content_blo\n\n'
-
     def __init__(self, provider: str, any_model: bool = False) -> None:
+        self.paths: tuple[str, ...] = (
+            ("/messages", "/messages/count_tokens") if provider == "anthropic" else ("/messages",)
+        )
         self._provider = provider
         self._any_model = any_model
         self._cache = PromptCache()
 
-    def check(self, body: Any, fields: dict[str, str], counting: bool = False) -> None:
+    def check(self, body: Any, fields: dict[str, str], counting: bool = False) -> Any:
         """:raises Refusal: as the real one does."""
         betas, version = fields.get("anthropic-beta", ""), fields.get("anthropic-version", "")
         check(self._provider, body, betas, version, counting, self._any_model)
+        return body
 
     def answer(self, body: dict[str, Any], serial: int) -> Spelt:
         """The answer to a checked request."""
         said = answer(self._provider, body, self._cache, serial)
-        return Spelt(said.message, said.events(), body.get("stream") is True)
+
+        def failed(after: int) -> bytes:
+            error = self.error(Refusal(529, "overloaded_error", "Overloaded"), serial)
+            return event("error", error=error["error"], request_id=error["request_id"])
+
+        return Spelt(said.message, said.events(), body.get("stream") is True, failed, _GARBAGE)
 
     def count(self, body: dict[str, Any]) -> dict[str, Any] | None:
         """Tokens of a request, or ``None`` where nobody counts."""
@@ -60,11 +68,6 @@ class MessagesVoice:
             ending = "" if refusal.message.endswith(")") else f" ({code})"
             error = {"type": own, "message": refusal.message + ending, "http_code": str(refusal.status)}
         return {"type": "error", "error": error, "request_id": f"req_demo{serial:08d}"}
-
-    def error_event(self, refusal: Refusal, serial: int) -> bytes:
-        """The same inside a stream."""
-        error = self.error(refusal, serial)
-        return event("error", error=error["error"], request_id=error["request_id"])
 
     def too_long(self) -> Refusal:
         """What is said of a prompt that is too long."""

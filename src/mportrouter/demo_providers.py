@@ -5,12 +5,11 @@ from __future__ import annotations
 from .demo_chat import ChatVoice
 from .demo_gemini import GeminiVoice
 from .demo_messages import MessagesVoice
+from .demo_paces import PACES
 from .demo_responses import ResponsesVoice
 from .demo_script import MODELS
 from .demo_voice import Voice
 
-#: Share of the configured pace, and the wait before the head in events, of each stand-in.
-PACES = {"anthropic": (1.0, 6), "minimax": (0.5, 4), "openai": (1.0, 5), "gemini": (0.8, 5), "local": (0.5, 2)}
 #: Path at a stand-in's port to which the base URL of an upstream leads, by its dialect.
 _PLACES = {("minimax", "anthropic"): "/anthropic", ("codex", "openai-responses"): "/backend-api/codex"}
 #: The same for providers whose Messages MiniMax's stand-in speaks: their models have names of their own.
@@ -38,7 +37,7 @@ def voices(provider: str) -> dict[str, Voice]:
     if provider == "openai":
         gpt = ("gpt-6", "gpt-6-mini", "gpt-5")
         return {
-            "/backend-api/codex/": ResponsesVoice("Codex", "codex", backend=True),
+            "/backend-api/codex/": ResponsesVoice("Codex", "codex", True, gpt),
             "/v1/responses": ResponsesVoice("OpenAI"),
             "/v1/": ChatVoice("OpenAI", gpt),
         }

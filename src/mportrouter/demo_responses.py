@@ -1,184 +1,41 @@
 """
-The stand-ins' voice in OpenAI's Responses: what the real one refuses, how it answers and how it streams.
-
-Sources: the API description and the texts of its errors; for the subscription backend, which takes less, what its users
-report.
+The stand-ins' voice in OpenAI's Responses: how it answers and how it streams. What it refuses is in
+:mod:`mportrouter.demo_responses_rules`.
 """
 
 from __future__ import annotations
 
-import hmac
-import json
-import re
 from typing import Any
 
-from .demo_said import Asked, Refusal, Said, bad, prompt_tokens, say, signature
-from .demo_voice import Spelt, dump
+from .demo_responses_rules import Rules
+from .demo_said import Asked, Refusal, Said, bad, in_words, prompt_tokens, say, signature
+from .demo_voice import Spelt, dense, dump, pieces
 
-_MEMBERS = (
-    "model input instructions max_output_tokens max_tool_calls top_logprobs temperature top_p truncation tools "
-    "tool_choice parallel_tool_calls reasoning text include store previous_response_id conversation prompt background "
-    "context_management stream stream_options service_tier metadata prompt_cache_key prompt_cache_retention "
-    "prompt_cache_options safety_identifier user moderation client_metadata"
-)
-#: What the subscription backend refuses of them.
-_NOT_BACKEND = (
-    "max_output_tokens previous_response_id prompt_cache_retention safety_identifier stream_options metadata user "
-    "truncation"
-)
-_KNOWN = frozenset(_MEMBERS.split(" "))
-_REFUSED = frozenset(_NOT_BACKEND.split(" "))
-_PARTS = {
-    "user": ("input_text", "input_image", "input_file", "input_audio"),
-    "system": ("input_text", "input_image", "input_file"),
-    "developer": ("input_text", "input_image", "input_file"),
-    "assistant": ("output_text", "refusal"),
-}
-_ITEMS = (
-    "message function_call function_call_output custom_tool_call custom_tool_call_output reasoning web_search_call "
-    "compaction additional_tools configuration_update"
-)
-_KINDS = frozenset(_ITEMS.split(" "))
-_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}\Z")
 #: What a custom tool takes: one text.
 _FREE = {"properties": {"input": {"type": "string"}}, "required": ["input"]}
+_GARBAGE = b'event: response.output_text.delta\ndata: {"type": "resp\n\n'
 
 
 class ResponsesVoice:
     """
     :param title: the provider's name in answers.
     :param signer: who signs its encrypted reasoning.
-    :param backend: be the subscription backend: streams only, keeps nothing, takes less.
+    :param backend: be the subscriptions' backend: streams only, keeps nothing, takes less.
+    :param models: ids of its models, where there is a list of them.
     """
 
-    garbage = b'event: response.output_text.delta\ndata: {"type": "resp\n\n'
-
-    def __init__(self, title: str, signer: str = "openai", backend: bool = False) -> None:
+    def __init__(self, title: str, signer: str = "openai", backend: bool = False, models: tuple[str, ...] = ()) -> None:
+        self.paths: tuple[str, ...] = ("/responses",) if backend else ("/responses", "/responses/input_tokens")
         self._title = title
         self._signer = signer
         self._backend = backend
+        self._models = models
+        self._rules = Rules(signer, backend)
 
-    # ------------------------------------------------------------------------------------------------ rules
-
-    def check(self, body: Any, fields: dict[str, str], counting: bool = False) -> None:
+    def check(self, body: Any, fields: dict[str, str], counting: bool = False) -> Any:
         """:raises Refusal: as the real one does."""
-        if not isinstance(body, dict):
-            raise bad("We could not parse the JSON body of your request.")
-        for name in body:
-            if name not in _KNOWN:
-                raise bad(f"Unknown parameter: '{name}'.", "unknown_parameter")
-            if self._backend and name in _REFUSED:
-                raise bad(f"Unsupported parameter: {name}")
-        if not isinstance(body.get("model"), str):
-            raise bad("Missing required parameter: 'model'.", "missing_required_parameter")
-        if self._backend:
-            if body.get("stream") is not True:
-                raise bad("Stream must be set to true")
-            if body.get("store") is not False:
-                raise bad("Store must be set to false")
-            if not isinstance(body.get("instructions"), str):
-                raise bad("Instructions are required")
-        limit = body.get("max_output_tokens")
-        if isinstance(limit, int) and limit < 16:
-            raise bad("Invalid 'max_output_tokens': integer below minimum value.", "integer_below_min_value")
-        if body.get("previous_response_id"):
-            words = f"Previous response with id '{body['previous_response_id']}' not found."
-            raise bad(words, "previous_response_not_found")
-        self._check_tools(body)
-        given = body.get("input")
-        if isinstance(given, str):
-            if not given:
-                raise bad("Invalid 'input': empty string.")
-            if self._backend:
-                raise bad("Input must be a list")
-        elif isinstance(given, list) and given:
-            self._check_input(given)
-        else:
-            raise bad("Missing required parameter: 'input'.", "missing_required_parameter")
-
-    def _check_tools(self, body: dict[str, Any]) -> None:
-        for index, tool in enumerate(body.get("tools") or ()):
-            kind = tool.get("type")
-            if kind == "namespace":
-                self._check_tools({"tools": tool.get("tools")})
-            elif kind == "function":
-                where = f"tools[{index}]"
-                if not _NAME.match(str(tool.get("name"))):
-                    raise bad(f"Missing required parameter: '{where}.name'.", "missing_required_parameter")
-                schema = tool.get("parameters")
-                if not isinstance(schema, dict) or schema.get("type") != "object":
-                    raise bad(f"Invalid schema for function '{tool['name']}'.", "invalid_function_parameters")
-                if tool.get("strict") is not False and schema.get("additionalProperties") is not False:
-                    words = "'additionalProperties' is required to be supplied and to be false."
-                    raise bad(f"Invalid schema for function '{tool['name']}': {words}", "invalid_function_parameters")
-            elif kind not in ("custom", "web_search", "local_shell", "tool_search"):
-                raise bad(f"Invalid value: {kind!r}. Supported values are: 'function', 'custom', 'web_search' …")
-
-    def _check_input(self, items: list[Any]) -> None:
-        calls: dict[str, bool] = {}
-        for index, item in enumerate(items):
-            where = f"input[{index}]"
-            kind = item.get("type", "message")
-            if kind not in _KINDS:
-                raise bad(f"Invalid value: {kind!r}. ({where}.type)", "invalid_value")
-            if kind == "message":
-                self._check_message(where, item)
-            elif kind in ("function_call", "custom_tool_call"):
-                id, prefix = item.get("id"), "fc" if kind == "function_call" else "ctc"
-                if id is not None and not str(id).startswith(prefix):
-                    words = f"Invalid '{where}.id': '{id}'. Expected an ID that begins with '{prefix}'."
-                    raise bad(words, "invalid_value")
-                text = item.get("arguments" if kind == "function_call" else "input")
-                if not isinstance(text, str) or not 0 < len(str(item.get("call_id") or "")) <= 64:
-                    raise bad(f"Missing required parameter: '{where}.arguments'.", "missing_required_parameter")
-                calls[item["call_id"]] = False
-            elif kind in ("function_call_output", "custom_tool_call_output"):
-                id = item.get("call_id")
-                if id not in calls:
-                    raise bad(f"No tool call found for function call output with call_id {id}.")
-                calls[id] = True
-            elif kind == "reasoning":
-                self._check_reasoning(where, item, items[index + 1 :])
-        for id, answered in calls.items():
-            if not answered:
-                raise bad(f"No tool output found for function call {id}.")
-
-    def _check_message(self, where: str, item: dict[str, Any]) -> None:
-        role, content = item.get("role"), item.get("content")
-        if role not in _PARTS:
-            raise bad(f"Invalid value: {role!r}. ({where}.role)", "invalid_value")
-        if isinstance(content, str):
-            return
-        if not isinstance(content, list):
-            raise bad(f"Invalid type for '{where}.content'.", "invalid_type")
-        for at, part in enumerate(content):
-            if part.get("type") not in _PARTS[role]:
-                wanted = "', '".join(_PARTS[role])
-                words = f"Invalid value: '{part.get('type')}'. Supported values are: '{wanted}'."
-                raise bad(f"{words} ({where}.content[{at}])", "invalid_value")
-            if part["type"] == "input_image" and not isinstance(part.get("image_url", part.get("file_id")), str):
-                raise bad(f"Invalid type for '{where}.content[{at}].image_url': expected an image URL.", "invalid_type")
-
-    def _check_reasoning(self, where: str, item: dict[str, Any], rest: list[Any]) -> None:
-        if not isinstance(item.get("summary"), list):
-            raise bad(f"Missing required parameter: '{where}.summary'.", "missing_required_parameter")
-        if item.get("content"):
-            raise bad(f"Invalid '{where}.content': array too long. Expected an array with maximum length 0.")
-        sealed = item.get("encrypted_content")
-        if not isinstance(sealed, str):
-            raise bad("Items are not persisted when `store` is set to false. Try again with `store` set to true.")
-        id, _, seal = sealed.rpartition("|")
-        if not hmac.compare_digest(seal.encode(), signature(self._signer, id).encode()):
-            words = "The encrypted content could not be verified."
-            raise bad(words, "invalid_encrypted_content")
-        if item.get("id") not in (None, id):
-            raise bad("Encrypted content item_id did not match the target item id.", "invalid_encrypted_content")
-        following = next((each for each in rest if each.get("type", "message") != "reasoning"), None)
-        kind = None if following is None else following.get("type", "message")
-        if kind not in ("message", "function_call", "custom_tool_call", "web_search_call") or (
-            kind == "message" and following is not None and following.get("role") != "assistant"
-        ):
-            raise bad(f"Item '{id}' of type 'reasoning' was provided without its required following item.")
+        self._rules.check(body, counting)
+        return body
 
     # ------------------------------------------------------------------------------------------------ answers
 
@@ -206,19 +63,26 @@ class ResponsesVoice:
             "usage": usage,
             "tools": body.get("tools") or [],
             "tool_choice": body.get("tool_choice") or "auto",
-            "parallel_tool_calls": body.get("parallel_tool_calls", True),
-            "text": {"format": {"type": "text"}},
-            "temperature": 1,
-            "top_p": 1,
+            "parallel_tool_calls": body.get("parallel_tool_calls") is not False,
+            "text": {"format": {"type": "text"}, **(body.get("text") or {})},
+            "temperature": 1 if body.get("temperature") is None else body["temperature"],
+            "top_p": 1 if body.get("top_p") is None else body["top_p"],
             "instructions": body.get("instructions"),
-            "metadata": {},
-            "store": False,
-            "truncation": "disabled",
+            "metadata": body.get("metadata") or {},
+            "store": body.get("store") is not False,
+            "truncation": body.get("truncation") or "disabled",
             "previous_response_id": None,
             "max_output_tokens": body.get("max_output_tokens"),
-            "reasoning": {"effort": None, "summary": None},
+            "reasoning": {"effort": None, "summary": None, **(body.get("reasoning") or {})},
+            "service_tier": "default",
         }
-        return Spelt(whole, self._events(whole, output, said), body.get("stream") is True)
+
+        def failed(after: int) -> bytes:
+            error = {"code": "server_is_overloaded" if self._backend else "server_error", "message": "Overloaded"}
+            failure = {**whole, "status": "failed", "output": [], "usage": None, "error": error}
+            return _event("response.failed", after, {"response": {**failure, "incomplete_details": None}})
+
+        return Spelt(whole, self._events(whole, output, said), body.get("stream") is True, failed, _GARBAGE)
 
     def _output(self, body: dict[str, Any], said: Said, serial: int) -> list[dict[str, Any]]:
         output: list[dict[str, Any]] = []
@@ -242,7 +106,7 @@ class ResponsesVoice:
                 id = f"ctc_demo{serial:06d}{at}"
                 output.append({"id": id, "type": "custom_tool_call", **call, "input": made["input"]})
                 continue
-            text = json.dumps(made, separators=(",", ":"), ensure_ascii=False)
+            text = dense(made)
             item = {"id": f"fc_demo{serial:06d}{at}", "type": "function_call", **call, "arguments": text}
             output.append({**item, "namespace": space} if space else item)
         return output
@@ -260,12 +124,15 @@ class ResponsesVoice:
             elif item.get("role") == "assistant" or asked:
                 break
         choice = body.get("tool_choice") or "auto"
-        named = ""
-        if isinstance(choice, dict):
-            named, choice = choice.get("name", ""), "one"
+        named, allowed = "", None
+        if isinstance(choice, dict) and choice["type"] == "allowed_tools":
+            allowed, choice = {each.get("name") for each in choice["tools"]}, choice["mode"]
+        elif isinstance(choice, dict):
+            named, choice = choice.get("name", ""), "one" if choice["type"] in ("function", "custom") else "auto"
         tools = {
             name: _FREE if tool["type"] == "custom" else tool.get("parameters") or {}
             for name, (tool, _) in _offered(body).items()
+            if allowed is None or name in allowed
         }
         effort = (body.get("reasoning") or {}).get("effort")
         return Asked(
@@ -310,15 +177,12 @@ class ResponsesVoice:
         if self._backend and refusal.status == 429:
             told = {"type": "usage_limit_reached", "message": "The usage limit has been reached", "plan_type": "plus"}
             return {"error": {**told, "resets_in_seconds": 30}}
+        if self._backend and refusal.status == 400 and refusal.code is None:
+            return {"detail": refusal.message}
         code = refusal.code or {401: "invalid_api_key", 429: "rate_limit_exceeded"}.get(refusal.status)
         kind = "server_error" if refusal.status >= 500 else "invalid_request_error"
         kind = "rate_limit_error" if refusal.status == 429 else kind
-        return {"error": {"message": refusal.message, "type": kind, "param": None, "code": code}}
-
-    def error_event(self, refusal: Refusal, serial: int) -> bytes:
-        """The same inside a stream."""
-        told = {"code": refusal.code or "server_error", "message": refusal.message}
-        return _event("response.failed", 0, {"response": {"id": "resp_demo", "status": "failed", "error": told}})
+        return {"error": {"message": refusal.message, "type": kind, "param": refusal.param, "code": code}}
 
     def too_long(self) -> Refusal:
         """What is said of a prompt that is too long."""
@@ -330,12 +194,15 @@ class ResponsesVoice:
         return bad("The prompt was filtered by the content policy.", "content_filter")
 
     def count(self, body: dict[str, Any]) -> dict[str, Any] | None:
-        """The answer to a count of tokens, or ``None`` where nobody counts."""
+        """The answer to a count of tokens."""
         return {"object": "response.input_tokens", "input_tokens": prompt_tokens(*body.values())}
 
     def models(self, wanted: str) -> dict[str, Any]:
         """The list of models, or one of them."""
-        raise Refusal(404, "invalid_request_error", "There is no list of models here.")
+        rows = [{"slug": id, "display_name": id, "visibility": "list"} for id in self._models]
+        if wanted or not rows:
+            raise Refusal(404, "invalid_request_error", "Not Found")
+        return {"models": rows}
 
 
 def _offered(body: dict[str, Any]) -> dict[str, tuple[dict[str, Any], str]]:
@@ -369,10 +236,9 @@ def _item_events(item: dict[str, Any], said: Said) -> list[tuple[str, dict[str, 
             return []
         at = {"summary_index": 0}
         part = item["summary"][0]
-        pieces = re.findall(r"\S+\s*", part["text"])
         return [
             ("response.reasoning_summary_part.added", {**at, "part": {**part, "text": ""}}),
-            *[("response.reasoning_summary_text.delta", {**at, "delta": piece}) for piece in pieces],
+            *[("response.reasoning_summary_text.delta", {**at, "delta": piece}) for piece in in_words(part["text"])],
             ("response.reasoning_summary_text.done", {**at, "text": part["text"]}),
             ("response.reasoning_summary_part.done", {**at, "part": part}),
         ]
@@ -380,9 +246,8 @@ def _item_events(item: dict[str, Any], said: Said) -> list[tuple[str, dict[str, 
         name, text = "response.custom_tool_call_input", item["input"]
         return [(f"{name}.delta", {"delta": text}), (f"{name}.done", {"input": text})]
     name, text = "response.function_call_arguments", item["arguments"]
-    pieces = [text[start : start + 12] for start in range(0, len(text), 12)]
     return [
-        *[(f"{name}.delta", {"delta": piece}) for piece in pieces],
+        *[(f"{name}.delta", {"delta": piece}) for piece in pieces(text)],
         (f"{name}.done", {"arguments": text, "name": item["name"]}),
     ]
 

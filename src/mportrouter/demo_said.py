@@ -46,17 +46,19 @@ class Refusal(Exception):
     :param type: the error's type in Anthropic's words.
     :param message: why, in the words of the real provider.
     :param code: the error's code, where the dialect has one.
+    :param param: the member that is at fault, where the dialect tells.
     """
 
     status: int
     type: str
     message: str
     code: str | None = None
+    param: str | None = None
 
 
-def bad(message: str, code: str | None = None) -> Refusal:
+def bad(message: str, code: str | None = None, param: str | None = None) -> Refusal:
     """A request that is at fault itself."""
-    return Refusal(400, "invalid_request_error", message, code)
+    return Refusal(400, "invalid_request_error", message, code, param)
 
 
 @attrs.frozen

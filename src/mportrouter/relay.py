@@ -22,20 +22,10 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from .breaker import Refusal
-from .crossing import Crossing
+from .crossing import Crossing, mended
 from .dialects.known import DIALECTS
 from .errors import Kind, RouterError, Verdict
-from .interfaces import (
-    Ending,
-    IAnswerReader,
-    ICall,
-    IDialect,
-    Inexpressible,
-    IPermit,
-    IResponseSink,
-    Look,
-    Prepared,
-)
+from .interfaces import Ending, IAnswerReader, ICall, IDialect, Inexpressible, IPermit, IResponseSink, Look, Prepared
 from .patience import deadlines
 from .records import ExchangeRecord
 from .reply import Reply, as_refusal, form, header_text, provider_error, rewritten
@@ -78,8 +68,9 @@ class Exchange(Walk):
     # fmt: off
     __slots__ = (
         "_back", "_began", "_body", "_call", "_coded", "_collecting", "_committed", "_crossing", "_dialect", "_done",
-        "_headers", "_held", "_held_size", "_hold", "_in_flight", "_last", "_limits", "_look", "_over", "_ping_after",
-        "_prepared", "_reader", "_reply", "_request", "_status", "_stream", "_translator", "_waiting_since", "_watch",
+        "_events", "_headers", "_held", "_held_size", "_hold", "_in_flight", "_last", "_limits", "_look", "_over",
+        "_ping_after", "_prepared", "_reader", "_reply", "_request", "_status", "_stream", "_translator",
+        "_waiting_since", "_watch",
     )
     # fmt: on
 
@@ -110,7 +101,9 @@ class Exchange(Walk):
         fields = [(b"x-mportrouter-mode", header_text(mode.name))]
         if plan.decision:
             fields.append((b"x-mportrouter-decision", header_text(plan.decision)))
-        self._reply = Reply(request, dialect, record.request_id, fields, look.stream)
+        #: The client reads events; an array of them is one JSON text, into which no event of ours may come.
+        self._events = look.stream and not look.rewrite
+        self._reply = Reply(request, dialect, record.request_id, fields, self._events)
         self._began = self._last = self._sent = self._waiting_since = clock.seconds()
         self._status = self._held_size = 0
         self._prepared: Prepared | None = None
@@ -156,6 +149,7 @@ class Exchange(Walk):
             self._refused = error
             return False
         except Exception as error:  # noqa: BLE001 - whatever it was, nobody else would ever answer the client
+            self._attempts -= not self._in_flight  # nobody was asked
             self._release_call()
             permit.release()
             self._permit = None
@@ -187,16 +181,12 @@ class Exchange(Walk):
         request, back, upstream = self._request, self._back, self._upstream
         self._in_flight = True
         upstream.in_flight += 1
-        path = prepared.path or back.path
+        path, query, translated = prepared.path or back.path, prepared.query, back is not self._dialect
         if not prepared.path and self._attempt is not None and self._attempt.path:
             path = self._attempt.path.encode()
-        query = request.query if prepared.query is None else prepared.query
-        if back is self._dialect:
-            call: ICall = upstream.send(b"POST", path, query, request.headers, prepared.body, self)
-        else:
-            call = upstream.send(
-                b"POST", path, prepared.query or b"", request.headers, prepared.body, self, translated=True
-            )
+        if query is None:
+            query = b"" if translated else request.query
+        call: ICall = upstream.send(b"POST", path, query, request.headers, prepared.body, self, translated=translated)
         return call
 
     def _release_call(self) -> None:
@@ -286,12 +276,26 @@ class Exchange(Walk):
             self._end_committed(verdict)
         elif self._collecting and (verdict is None or self._held):
             self._body = b"".join(self._held)
-            self._failed(classify(self._status, self._headers, self._body, self.record.at))
+            verdict = classify(self._status, self._headers, self._body, self.record.at)
+            if not (verdict.kind is Kind.BAD_REQUEST and self._mend()):
+                self._failed(verdict)
         elif verdict is not None or self._reader is None:
             self._collecting = False
             self._failed(verdict or Verdict(Kind.GARBAGE, "the upstream ended without an answer", retry_same=True))
         else:
             self._end_held(self._reader)
+
+    def _mend(self) -> bool:
+        """Ask once more without what the upstream refused and the request can do without; ``False``: there is none."""
+        assert self._prepared is not None and self._permit is not None
+        better = mended(self._back, self._prepared, self._body)
+        if better is None:
+            return False
+        self._prepared = better
+        self._permit.success()  # it answered
+        if not self._try():
+            self._advance()
+        return True
 
     def _end_held(self, reader: IAnswerReader) -> None:
         """The whole answer is here and nothing of it has gone out."""
@@ -362,8 +366,8 @@ class Exchange(Walk):
         kind = Kind.TIMEOUT if verdict.kind is Kind.TIMEOUT else Kind.CUT
         words = f"the answer of {self._attempt.upstream} broke off: {verdict.message}. What came is not the whole."
         error = RouterError(kind, words)
-        event = self._translator.broken(error) if self._translator is not None else None
-        self._reply.cut(error, rest, self._stream and not self._coded, event)
+        broken = getattr(self._reader, "broken", None)  # of readers that know how their dialect goes on from here
+        self._reply.cut(error, rest, self._stream and not self._coded, broken and broken(error))
         self._finish("cut", ending, verdict.message)
 
     def _blame(self, verdict: Verdict) -> None:
@@ -463,7 +467,7 @@ class Exchange(Walk):
             return
         # After commit only what the router writes itself is sure to stand between two events.
         if (
-            self._look.stream
+            self._events
             and (not self._committed or self._translator is not None)
             and now >= self._waiting_since + self._ping_after
         ):

@@ -16,7 +16,6 @@ import attrs
 from msgspec.structs import replace
 
 from .conversation import (
-    CacheMark,
     Conversation,
     Document,
     Foreign,
@@ -100,6 +99,8 @@ def repair(conversation: Conversation, target: Target, wishes: Wishes) -> Repair
         turns = _without_system(turns, wishes.system_turns == "placed", notes)
     if wishes.merge:
         turns = _merged(turns)
+    if turns and turns[-1].role == "assistant":
+        turns = _without_loose_end(turns, notes)
     if not turns:
         if wishes.user_first and system:
             # Nobody said anything but the instructions: the last of them is what is to be done.
@@ -199,22 +200,22 @@ class _Parts:
         if isinstance(part, Foreign):
             if part.dialect == self._wishes.keep_dialect:
                 return part
-            return self._told(part.kind[:64], part.text, None)
+            return self._told(part.kind[:64], part.text)
         if isinstance(part, WebSearch):
             if part.dialect == self._wishes.keep_dialect and part.raw:
                 return part
-            return self._told("web search", searched(part), None)
+            return self._told("web search", searched(part))
         if isinstance(part, Refusal):
             return part if part.text else None
         assert kind in (Image, Document, Sound), kind
         return part
 
-    def _told(self, kind: str, text: str, cache: CacheMark | None) -> Text | None:
+    def _told(self, kind: str, text: str) -> Text | None:
         if not text.strip():
             self._notes[kind] = None
             return None
         self._notes[f"{kind} (sent as text)"] = None
-        return Text(text, cache=cache)
+        return Text(text)
 
     def _text(self, part: Text) -> Text | None:
         if part.opaque is not None:
@@ -282,6 +283,23 @@ def _merged(turns: list[Turn]) -> list[Turn]:
             first = Turn(role, parts, phase)
         out.append(first)
     return out
+
+
+def _without_loose_end(turns: list[Turn], notes: dict[str, None]) -> list[Turn]:
+    """
+    The turns without the reasoning that a broken answer left at their end.
+
+    A client that asks again after a cut sends it along (Codex does). Nobody goes on from it: providers refuse a last
+    message that ends in reasoning.
+    """
+    parts = turns[-1].parts
+    kept = len(parts)
+    while kept and isinstance(parts[kept - 1], Reasoning):
+        kept -= 1
+    if kept == len(parts):
+        return turns
+    notes["reasoning at the end of the last message"] = None
+    return [*turns[:-1], replace(turns[-1], parts=parts[:kept])] if kept else turns[:-1]
 
 
 def _ends(turns: list[Turn], wishes: Wishes, notes: dict[str, None]) -> list[Turn]:

@@ -96,6 +96,28 @@ def _arguments(schema: dict[str, Any]) -> dict[str, Any]:
     return object_at_top(standard(schema))
 
 
+def _listed(schema: dict[str, Any]) -> dict[str, Any]:
+    """As arguments; OpenAI refuses an array that does not say what it holds ("array schema missing items")."""
+    found = _arguments(schema)
+    _say_items(found)
+    return found
+
+
+def _say_items(schema: dict[str, Any]) -> None:
+    for word, value in schema.items():
+        if word in MAPS:
+            inner = list(value.values())
+        elif word in LISTS:
+            inner = value
+        else:
+            inner = [value] if word in SINGLES else []
+        for each in inner:
+            if isinstance(each, dict):
+                _say_items(each)
+    if "items" not in schema and has_type(schema, "array"):
+        schema["items"] = {}
+
+
 def _plain(schema: dict[str, Any]) -> dict[str, Any] | None:
     found = standard(schema, frozenset({"$schema", "$id"}))
     if found.get("type", "object") == "object" and not found.keys() - {"type", "properties", "required", "title"}:
@@ -105,7 +127,7 @@ def _plain(schema: dict[str, Any]) -> dict[str, Any] | None:
 
 
 _PROFILES: dict[str, Callable[[dict[str, Any]], dict[str, Any] | None]] = {
-    "openai": _arguments,
+    "openai": _listed,
     "anthropic": _arguments,
     "anthropic_output": restricted,
     "gemini_schema": declared,

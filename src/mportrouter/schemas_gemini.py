@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from .schemas_standard import DEEPEST, merged, pointed, standard, types
+from .schemas_standard import DEEPEST, followed, merged, pointed, standard, types
 
 _KEPT = frozenset({"description", "pattern", "default", "example", "propertyOrdering"})
 _NUMBERS = frozenset({"minimum", "maximum"})
@@ -44,13 +44,13 @@ _OF_TYPE = {
 _MOST = 2000
 #: How often one reference may stand within itself; fewer times where that makes too many.
 _TURNS = (6, 3, 1)
-#: References to references that are followed.
-_STEPS = 8
 
 
 def declared(schema: dict[str, Any]) -> dict[str, Any] | None:
     """The ``Schema`` for a JSON schema, ``None`` for an object without properties (older models refuse it)."""
     root = standard(schema)
+    if not root.keys() - {"title", "description", "$schema", "$id", "$defs", "definitions"}:
+        return None
     for turns in _TURNS:
         writer = _Writer(root, turns)
         out = writer.node(root, 0, top=True)
@@ -103,28 +103,27 @@ class _Writer:
         out = merged(base, found, True)
         for branch in found:
             for word, value in branch.items():
-                if word == "enum" and isinstance(out.get("enum"), list):
+                if word == "enum" and isinstance(out.get("enum"), list) and isinstance(value, list):
                     out["enum"] = [one for one in out["enum"] if one in value] or value
                 elif word not in ("properties", "required", "$defs", "definitions"):
                     out.setdefault(word, value)
         return out
 
     def _followed(self, branch: dict[str, Any]) -> dict[str, Any]:
-        """A branch with its reference read, so that its members can be merged."""
-        for _ in range(_STEPS):
-            if "$ref" not in branch:
-                break
-            rest = {word: value for word, value in branch.items() if word != "$ref"}
-            branch = {**(pointed(self._root, branch["$ref"]) or {}), **rest}
-        inner = branch.get("allOf")
-        if inner and len(self._open) < DEEPEST:
-            self._open.append("allOf")
-            try:
-                base = {word: value for word, value in branch.items() if word != "allOf"}
-                return self._all(base, inner)
-            finally:
-                self._open.pop()
-        return branch
+        """A branch with its reference read and its own ``allOf`` merged, so that its members can be."""
+        self.count += 1
+        branch = followed(self._root, branch)
+        every = branch.get("allOf")
+        if not every:
+            return branch
+        base = {word: value for word, value in branch.items() if word != "allOf"}
+        if self.count > _MOST or len(self._open) > DEEPEST:
+            return base
+        self._open.append("allOf")
+        try:
+            return self._all(base, every)
+        finally:
+            self._open.pop()
 
     def _alternatives(self, schema: dict[str, Any], depth: int, top: bool) -> dict[str, Any]:
         branches = schema.get("anyOf") or schema.get("oneOf")

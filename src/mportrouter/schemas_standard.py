@@ -46,6 +46,8 @@ _SPELLINGS = {
 }
 #: Levels of a schema that are read.
 DEEPEST = 64
+#: References to references that are followed.
+_STEPS = 8
 #: Words at the top that say which objects are meant, instead of what they hold.
 _ALTERNATIVES = ("anyOf", "oneOf", "allOf")
 
@@ -150,12 +152,11 @@ def object_at_top(schema: dict[str, Any]) -> dict[str, Any]:
 
     Every alternative's properties may be given; required is what all of them require.
     """
-    if "$ref" in schema:
-        schema = {**_without(pointed(schema, schema["$ref"]) or {}, "$defs"), **_without(schema, "$ref")}
+    schema = followed(schema, schema)
     for word in _ALTERNATIVES:
         branches = schema.get(word)
         if branches:
-            schema = merged(_without(schema, word), [_followed(schema, branch) for branch in branches], word == "allOf")
+            schema = merged(_without(schema, word), [followed(schema, branch) for branch in branches], word == "allOf")
     if schema.get("type") not in (None, "object") and not has_type(schema, "object"):
         # Arguments are never a bare text or list: nothing of it holds.
         schema = {word: schema[word] for word in ("title", "description", "$defs", "definitions") if word in schema}
@@ -234,10 +235,13 @@ def pointed(root: Mapping[str, Any], reference: object) -> dict[str, Any] | None
     return dict(at) if isinstance(at, Mapping) else None
 
 
-def _followed(root: dict[str, Any], branch: dict[str, Any]) -> dict[str, Any]:
-    if "$ref" not in branch:
-        return branch
-    return {**(pointed(root, branch["$ref"]) or {}), **_without(branch, "$ref")}
+def followed(root: Mapping[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema with its reference read, and the next one's; what stands beside a reference is kept over it."""
+    for _ in range(_STEPS):
+        if "$ref" not in schema:
+            break
+        schema = {**(pointed(root, schema["$ref"]) or {}), **_without(schema, "$ref")}
+    return _without(schema, "$ref") if "$ref" in schema else schema
 
 
 def _without(schema: dict[str, Any], word: str) -> dict[str, Any]:

@@ -76,7 +76,7 @@ class Sequencer:
       content. Text that is nothing but white space is dropped, unless ``interleave``.
     * ``Finish`` says ``tool_use`` where a tool was called and ``end`` where none was, unless a limit, a refusal or a
       pause ended the answer.
-    * Halves of a surrogate pair in two deltas are joined; a high half without its low one becomes U+FFFD.
+    * Halves of a surrogate pair in two deltas are joined; a half without its other becomes U+FFFD.
     * After ``Failed`` or ``End`` nothing comes. A part that ``Failed`` cut is not closed.
 
     Keys that it makes for parts that go on are negative.
@@ -112,7 +112,7 @@ class Sequencer:
         """:returns: what may be written now, in order."""
         if type(event) is Delta and event.key == self.straight:
             text = event.text
-            if text and not "\ud800" <= text[-1] <= "\udbff":
+            if text and (text.isascii() or _sound(text)):
                 if self._fragments is not None:
                     self._fragments.append(text)
                 return [event]
@@ -300,6 +300,8 @@ class Sequencer:
         if "\ud800" <= text[-1] <= "\udbff":
             run.held = text[-1]
             text = text[:-1]
+        if not _sound(text):
+            text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
         if text:
             if not self._interleave and run.open is not None and run.open.kind == "tool":
                 run.fragments.append(text)
@@ -313,6 +315,15 @@ class Sequencer:
             self.straight = key
             self._fragments = run.fragments if run.open.kind == "tool" and not self._interleave else None
             self.prose = run.open.kind != "tool"
+
+
+def _sound(text: str) -> bool:
+    """Whether no surrogate is in a text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _blank(run: _Run) -> bool:

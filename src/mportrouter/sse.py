@@ -164,6 +164,8 @@ class Framer:
 
     def _take_block(self, block: bytes) -> Event | None:
         """The lines of one event without their blank line."""
+        if block[:6] == b"data: " and block.find(b"\n") < 0:
+            return Event(b"", block[6:])
         if block[:7] == b"event: ":
             middle = block.find(b"\n")
             if block[middle : middle + 7] == b"\ndata: " and block.find(b"\n", middle + 7) < 0:

@@ -21,7 +21,8 @@ from zope.interface import implementer
 
 from .canned import canned_error, canned_error_event, canned_events, canned_message, canned_stream
 from .errors import Kind, Verdict
-from .interfaces import Headers, ICall, IConsole, ILedger, IPermit, IResponseSink
+from .interfaces import Headers, ICall, ILedger, IPermit, IResponseSink
+from .interfaces_console import IConsole
 from .limits import Allowance
 from .records import ExchangeRecord
 from .settings import UpstreamSettings

@@ -96,7 +96,7 @@ class UsageLog(service.Service):
             row = providers.setdefault(provider, {})
             for name, value in totals.items():
                 row[name] = row.get(name, 0) + value
-        models = [{"provider": provider, "model": model, **totals} for (provider, model), totals in self._totals.items()]
+        models = [{"provider": who, "model": model, **totals} for (who, model), totals in self._totals.items()]
         return {"byProvider": providers, "byModel": models, "recent": list(self._recent)}
 
     def flush(self) -> None:

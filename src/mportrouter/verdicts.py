@@ -129,7 +129,7 @@ _CONTEXT = frozenset({"context_length_exceeded", "context_window_exceeded", "str
 _CONTEXT_TEXT = re.compile(
     r"prompt is too long|context_length_exceeded|exceeded model token limit|maximum context length"
     r"|exceeds? (?:the )?(?:model'?s? )?(?:maximum )?context|context window exceeds|input is too long for"
-    r"|input tokens? exceeds?",
+    r"|input tokens? exceeds?|exceeds the maximum number of tokens",
     re.IGNORECASE,
 )
 _POLICY = frozenset(
@@ -368,6 +368,8 @@ def _read_object(value: dict[str, Any]) -> _Told:
                 wait = duration(detail["retryDelay"])
     if isinstance(error.get("metadata"), dict):
         found.append(error["metadata"].get("error_type"))
+    if wait is None and isinstance(error.get("resets_in_seconds"), (int, float)):  # the ChatGPT backend
+        wait = max(0.0, float(error["resets_in_seconds"]))
     number = _trailing(message)
     known = "http_code" in error and number in _CODES
     return _Told(message, _names(*found), number if known else None, number, wait)

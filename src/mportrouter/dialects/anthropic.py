@@ -138,6 +138,9 @@ class AnthropicDialect:
     def write_request(self, conversation: Conversation, target: Target) -> Prepared:
         return anthropic_writing.write_request(conversation, target)
 
+    def mend(self, body: bytes, refusal: bytes) -> bytes | None:
+        return None
+
     def event_reader(self, stream: bool, context: AnswerContext) -> IEventReader:
         return anthropic_events.reader(stream, context)
 

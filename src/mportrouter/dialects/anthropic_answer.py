@@ -58,6 +58,7 @@ class StreamWriter:
         "_kind",
         "_opaque",
         "_over",
+        "_owed",
         "_pieces",
         "_prefix",
         "_quiet",
@@ -95,6 +96,7 @@ class StreamWriter:
         self._prefix = ""
         self._pieces: list[str] = []
         self._opaque: Opaque | None = None
+        self._owed: Opaque | None = None  # the state of a text that is closed
 
     def write(self, event: Event) -> bytes:
         if type(event) is Delta:
@@ -130,14 +132,14 @@ class StreamWriter:
                 self._opaque = event.opaque
             return begin
         if isinstance(event, Hidden):
-            return begin + self._close(self._key) + b"".join(map(self._block, self._reasons.withheld(event.opaque)))
+            return begin + self._blocks(self._reasons.withheld(event.opaque))
         if isinstance(event, Searched):
             blocks = shown.searched(event.search, self._context.request_id, self._searches)
             self._searches += 1
-            return begin + self._close(self._key) + b"".join(map(self._block, blocks))
+            return begin + self._blocks(blocks)
         if isinstance(event, Other):
             block = shown.other(event.part)
-            return begin + self._close(self._key) + (b"" if block is None else self._block(block))
+            return begin + self._blocks([] if block is None else [block])
         if isinstance(event, End):
             return begin + self._end()
         return begin
@@ -193,7 +195,7 @@ class StreamWriter:
     # ------------------------------------------------------------------------------------------- the open block
 
     def _open(self, event: Open) -> bytes:
-        before = self._close(self._key)
+        before = self._shut()
         kind = event.kind
         self._key, self._kind, self._custom = event.key, kind, event.custom
         self._pieces, self._opaque, self._held = [], None, False
@@ -219,6 +221,12 @@ class StreamWriter:
         )
         return before + _event("content_block_start", {"index": self._index, "content_block": block})
 
+    def _shut(self) -> bytes:
+        """What stands before the next block: the end of the open one, and the state that its text came with."""
+        last = self._close(self._key)
+        opaque, self._owed = self._owed, None
+        return last if opaque is None else last + self._block(shown.hidden(opaque))
+
     def _close(self, key: int | None) -> bytes:
         """The end of the open block, ``b""`` where that is not open."""
         if key is None or key != self._key:
@@ -236,9 +244,9 @@ class StreamWriter:
             return self._delta({"type": "input_json_delta", "partial_json": text}) + self._stopped()
         if kind == "refusal":
             self._refusal = (self._refusal or "") + "".join(self._pieces)
-        if opaque is not None:
-            # A text block has no place for it; on the way back it is the text's again.
-            return self._stopped() + self._block(shown.hidden(opaque))
+        # A text block has no place for its state: a block follows, which on the way back is the text's again. At the
+        # end of the answer it goes: clients take the last block for the answer, and nobody wants it back from there.
+        self._owed = opaque
         return self._stopped()
 
     def _cite(self, event: Cite) -> bytes:
@@ -252,6 +260,12 @@ class StreamWriter:
 
     def _stopped(self) -> bytes:
         return b'event: content_block_stop\ndata: {"type":"content_block_stop","index":%d}\n\n' % self._index
+
+    def _blocks(self, blocks: list[dict[str, Any]]) -> bytes:
+        """Blocks that are whole, after the open one."""
+        if not blocks:
+            return self._close(self._key)
+        return self._shut() + b"".join(map(self._block, blocks))
 
     def _block(self, block: dict[str, Any]) -> bytes:
         """A block that is whole at once."""
@@ -320,6 +334,9 @@ class WholeWriter:
                     refusal = (refusal or "") + part.text
                 size += _size(part)
                 content += _blocks(part, ids, reasons)
+        last = answer.parts[-1] if answer.parts else None
+        if isinstance(last, Text) and last.text and last.opaque is not None:
+            content.pop()  # as in a stream, see StreamWriter._close
         written = -(-size // BYTES_PER_TOKEN)
         return splice.dumps(
             {

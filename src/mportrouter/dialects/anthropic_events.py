@@ -127,9 +127,10 @@ class StreamReader:
             self._take(last, out)
         if self._over:
             return out
-        if not self._framed:
+        raw = b"".join(self._raw)
+        if not self._framed and not _streamed(raw):
             whole = WholeReader(self._context)
-            whole.feed(b"".join(self._raw))
+            whole.feed(raw)
             self._over = True
             return whole.finish()
         if self._finish is not None:
@@ -244,7 +245,7 @@ class WholeReader:
         body = b"".join(self._pieces)
         if self._size > _WHOLE_LIMIT:
             return _failed(garbage(f"an answer of more than {_WHOLE_LIMIT} bytes"))
-        if body.lstrip()[:6] in (b"event:", b"data: ") or body.startswith((b"data:", b": ")):
+        if _streamed(body):
             streamed = StreamReader(self._context)
             return streamed.feed(body) + streamed.finish()
         if not body.strip():
@@ -287,6 +288,11 @@ class WholeReader:
         out.append(finish_of(stop, sequence if isinstance(sequence, str) else None, message.get("stop_details")))
         out.append(End())
         return out
+
+
+def _streamed(body: bytes) -> bool:
+    """Whether these are events, or the beginning of one, rather than a JSON text."""
+    return body.lstrip().startswith((b"event:", b"data:", b": "))
 
 
 def _failed(verdict: Verdict) -> list[Event]:

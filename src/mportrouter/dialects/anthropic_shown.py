@@ -22,6 +22,8 @@ _STOPS = {
     "pause": "pause_turn",
     "context_full": "model_context_window_exceeded",
 }
+#: Of refusals; the official types know no others, so that what other providers say stands in the explanation.
+_CATEGORIES = frozenset({"cyber", "bio", "frontier_llm", "reasoning_extraction", "general_harms"})
 
 
 class Reasons:
@@ -154,7 +156,12 @@ def stop(
         reason = "refusal"
     details: dict[str, Any] | None = None
     if reason == "refusal":
-        details = {"type": "refusal", "category": category, "explanation": explanation or refusal or None}
+        known = category in _CATEGORIES
+        details = {
+            "type": "refusal",
+            "category": category if known else None,
+            "explanation": explanation or refusal or (None if known else category),
+        }
     return {
         "stop_reason": reason,
         "stop_sequence": sequence if reason == "stop_sequence" else None,

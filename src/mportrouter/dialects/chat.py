@@ -138,6 +138,9 @@ class ChatDialect:
     def write_request(self, conversation: Conversation, target: Target) -> Prepared:
         return chat_writing.write_request(conversation, target)
 
+    def mend(self, body: bytes, refusal: bytes) -> bytes | None:
+        return None
+
     def event_reader(self, stream: bool, context: AnswerContext) -> IEventReader:
         stops = context.conversation.sampling.stop
         if stream:

@@ -36,7 +36,7 @@ def _told(error: RouterError) -> tuple[int, str, str | None]:
     status, type_, code = _KINDS.get(error.kind, (None, _SERVER, None))
     if status is None:
         status = error.status
-    if error.kind is Kind.NOT_FOUND and "model" in error.message.lower():
+    if error.kind is Kind.NOT_FOUND and (error.by or "model" in error.message.lower()):
         code = "model_not_found"
     elif error.status == 402:
         # The dialect has no 402: a spent account is a 429 that asking again does not help.

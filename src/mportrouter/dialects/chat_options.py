@@ -72,10 +72,14 @@ class Options:
                 function["parameters"] = schema
         # Not strict is what the dialect takes for granted, and what servers without the member are.
         if tool.strict:
-            if "strict" in self._capabilities.strip_tool_fields:
+            obeys = tool.schema is None or (isinstance(tool.schema, dict) and obeys_strict(tool.schema))
+            if not obeys or "strict" in self._capabilities.strip_tool_fields:
                 self._notes["tools[].strict"] = None
             else:
                 function["strict"] = True
+                if tool.schema is not None:
+                    # What is strict is taken as it stands, or not at all.
+                    function["parameters"] = tool.schema
         return {"type": "function", "function": function}
 
     def _searches(self, body: dict[str, Any], choice: ToolChoice | None, functions: bool) -> bool:

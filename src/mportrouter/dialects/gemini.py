@@ -111,6 +111,9 @@ class GeminiDialect:
     def write_request(self, conversation: Conversation, target: Target) -> Prepared:
         return gemini_writing.write_request(conversation, target)
 
+    def mend(self, body: bytes, refusal: bytes) -> bytes | None:
+        return None
+
     def event_reader(self, stream: bool, context: AnswerContext) -> IEventReader:
         return gemini_stream.GeminiEvents(stream, context.target, context.names, context.request_id)
 

@@ -124,7 +124,7 @@ class _Turns:
             if not isinstance(content, dict):
                 raise bad(f"`contents[{index}]` must be an object")
             given = content.get("role")
-            role = _ROLES.get(given if given is not None else "")
+            role = _ROLES.get(given or "") if isinstance(given, str | None) else None
             if role is None:
                 raise bad(f"`contents[{index}].role` must be user or model")
             turns.append(Turn(role, self._parts(index, role, listed(content.get("parts")))))

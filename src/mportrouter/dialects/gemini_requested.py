@@ -58,8 +58,11 @@ class _Options:
         if tools:
             body["tools"] = tools
         calling = self._calling(functions, allowed)
-        if calling:
-            body["toolConfig"] = {"functionCallingConfig": calling}
+        how: dict[str, Any] = {"functionCallingConfig": calling} if calling else {}
+        if functions and servers:
+            how["includeServerSideToolInvocations"] = True  # the API refuses both kinds together without it
+        if how:
+            body["toolConfig"] = how
         config = self._config(bool(functions))
         if config:
             body["generationConfig"] = config

@@ -28,7 +28,15 @@ from ..person import NEAR, letters
 from ..records import Usage
 from ..settings import Capabilities
 from ..subagent import Prompt
-from . import responses_door, responses_reading, responses_request, responses_stream, responses_turn, responses_writing
+from . import (
+    responses_door,
+    responses_mending,
+    responses_reading,
+    responses_request,
+    responses_stream,
+    responses_turn,
+    responses_writing,
+)
 from .responses_answer import ResponsesWriter
 from .responses_errors import named, status_of
 from .responses_items import NAME
@@ -108,6 +116,9 @@ class ResponsesDialect:
 
     def write_request(self, conversation: Conversation, target: Target) -> Prepared:
         return responses_writing.write_request(conversation, target)
+
+    def mend(self, body: bytes, refusal: bytes) -> bytes | None:
+        return responses_mending.mend(body, refusal)
 
     def event_reader(self, stream: bool, context: AnswerContext) -> IEventReader:
         return responses_stream.event_reader(stream, context)

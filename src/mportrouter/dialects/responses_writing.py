@@ -31,6 +31,7 @@ _ID_LIMIT = 64
 _LEAST_OUTPUT = 16
 #: Name of an output format that has none.
 _FORMAT_NAME = "response"
+_AS_JSON = "Answer with one JSON object and nothing else."
 
 #: How the clients' dialects spell what has no counterpart here.
 _SPELT: Mapping[str, Mapping[str, str]] = {
@@ -193,6 +194,11 @@ def _text(conversation: Conversation, target: Target, body: dict[str, Any], note
             raise Inexpressible(f"`{name}`: this upstream does not bind its answers to a format")
         if output.kind == "json":
             text["format"] = {"type": "json_object"}
+            if b"json" not in splice.dumps(body["input"][:1]).lower():
+                # The API refuses the form where no message speaks of it; the instructions are none. Later messages
+                # are not looked at: a longer conversation must begin alike.
+                said = [{"type": "input_text", "text": _AS_JSON}]
+                body["input"].insert(0, {"type": "message", "role": capabilities.system_role, "content": said})
         elif known == "json":
             raise Inexpressible(f"`{name}`: this upstream does not bind its answers to a schema")
         else:

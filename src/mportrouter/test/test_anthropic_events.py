@@ -105,6 +105,13 @@ class StreamTests(SynchronousTestCase):
         self.assertTrue(verifyObject(IEventReader, reader(True, context())))
         self.assertTrue(verifyObject(IEventReader, reader(False, context())))
 
+    def test_cut_in_the_first_event(self) -> None:
+        """A body that ends in its first event is a cut stream, and no whole answer of any form."""
+        for at in range(1, len(START) - 2):
+            for stream in (True, False):
+                last = take([START[:at]], stream)[-1]
+                assert isinstance(last, Failed), (at, last)
+
     def test_text(self) -> None:
         """A text opens with its first words; the usage of the end overwrites that of the start."""
         found = read(

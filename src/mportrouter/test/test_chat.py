@@ -88,6 +88,7 @@ class ErrorTests(SynchronousTestCase):
             (RouterError(Kind.BAD_REQUEST, "m", status=422), 422, "invalid_request_error", None),
             (RouterError(Kind.NOT_FOUND, "no model x"), 404, "invalid_request_error", "model_not_found"),
             (RouterError(Kind.NOT_FOUND, "no such path"), 404, "invalid_request_error", None),
+            (RouterError(Kind.NOT_FOUND, "Not found", by="b"), 404, "invalid_request_error", "model_not_found"),
             (RouterError(Kind.TOO_LARGE, "m"), 413, "invalid_request_error", "request_too_large"),
             (RouterError(Kind.CONTEXT, "m"), 400, "invalid_request_error", "context_length_exceeded"),
             (RouterError(Kind.POLICY, "m"), 400, "invalid_request_error", "content_filter"),

@@ -73,6 +73,13 @@ class OptionTests(SynchronousTestCase):
                 {"type": "function", "function": {"name": "g", "strict": True}},
             ],
         )
+        closed = {"type": "object", "properties": {}, "required": [], "additionalProperties": False, "title": "T"}
+        function = self.sent(tools=(Tool("h", schema=closed, strict=True),))["tools"][0]["function"]
+        self.assertEqual(function, {"name": "h", "parameters": closed, "strict": True})
+        # Strict is refused for a schema that is open somewhere: the call is worth more than the promise.
+        loose = (replace(TOOL, strict=True),)
+        self.assertNotIn("strict", self.sent(tools=loose)["tools"][0]["function"])
+        self.assertEqual(self.notes(tools=loose), ("tools[].strict",))
         columns = {"strip_tool_fields": ("strict",)}
         self.assertEqual(self.notes(tools=(Tool("g", strict=True),), columns=columns), ("tools[].strict",))
 

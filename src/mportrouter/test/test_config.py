@@ -224,6 +224,12 @@ class PrecedenceTests(SynchronousTestCase):
         self.assertEqual(settings.demo, DemoSettings())
         self.assertEqual(settings.origins["breaker.degraded_after"], "flag --failover-threshold")
 
+    def test_faults_of_every_stand_in(self) -> None:
+        """Every stand-in can be told what goes wrong."""
+        names = ("anthropic", "minimax", "openai", "gemini", "local")
+        demo = load(f"demo: {{faults: {{{', '.join(f'{name}: hang' for name in names)}}}}}").demo
+        self.assertEqual(demo, DemoSettings(faults=tuple((name, "hang") for name in names)))
+
     def test_flags_that_are_off(self) -> None:
         """A flag that was not given changes nothing."""
         self.assertEqual(load(debug=False, demo=False, all_ports=False, port=None, mode=None), load())

@@ -129,7 +129,7 @@ class MistakeTests(SynchronousTestCase):
             "prices: {m: {inptu: 1}}",
             "prices: {m: 1}",
             "demo: maybe",
-            "demo: {faults: {openai: hang}}",
+            "demo: {faults: {groq: hang}}",
             "demo: {faults: {minimax: explode}}",
             "drain: -1",
             "? [a]\n: b",

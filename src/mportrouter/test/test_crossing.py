@@ -144,6 +144,13 @@ class CrossingTests(SynchronousTestCase):
         self.assertIn("file", error["message"])
         self.assertEqual(relayed.upstreams["b"].requests, [])
 
+    def test_not_understood(self) -> None:
+        """A request that cannot be read for another dialect is refused, and nobody was asked."""
+        relayed = Relayed({"b": [WHOLE]}, dialects=CHAT, members={"messages": 5}).run()
+        self.assertEqual((relayed.status, relayed.asked()), (400, {"b": 0}))
+        self.assertEqual(relayed.header("x-mportrouter-attempts"), "0")
+        self.assertEqual(relayed.record.attempts, 0)
+
     def test_dropped(self) -> None:
         """What is left out is told."""
         capabilities = {"b": Capabilities(sampling_refused=("top_k",))}

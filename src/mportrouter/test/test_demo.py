@@ -24,8 +24,8 @@ from mportrouter.settings import DemoSettings
 from .test_demo_rules import body
 
 
-class WireTests(SynchronousTestCase):
-    """A stand-in over HTTP."""
+class Wire(SynchronousTestCase):
+    """Asks a stand-in over HTTP."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -77,6 +77,10 @@ class WireTests(SynchronousTestCase):
     def answered(self, *args: Any, **kwargs: Any) -> tuple[int, Any]:
         status, _, content = self.read(self.ask(*args, **kwargs))
         return status, json.loads(content)
+
+
+class WireTests(Wire):
+    """A stand-in over HTTP."""
 
     def test_message(self) -> None:
         """A message is answered in one piece."""

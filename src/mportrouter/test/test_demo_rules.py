@@ -183,10 +183,13 @@ class RulesTests(SynchronousTestCase):
                 ("deep", None),
                 ("deeper", signature(provider, "deep")),
                 ("deep", "rt1.minimax.x"),
-                ("deep", ""),
             ):
                 message = self.refused(history(text, signed), provider).message
                 self.assertTrue("signature" in message, message)
+            if provider == "anthropic":
+                self.refused(history("deep", ""), provider)
+            else:  # thoughts that nobody signed
+                check(provider, history("deep", ""), "", "2023-06-01")
         self.assertIn("Invalid `signature` in `thinking` block", message)
 
     def test_open_loop_needs_thinking(self) -> None:
@@ -248,6 +251,12 @@ class RulesTests(SynchronousTestCase):
         self.assertIn("prefill", self.refused(body(prefill)).message)
         prefill[-1] = turn("assistant", "The answer is ")
         self.assertIn("whitespace", self.refused(body(prefill, model="claude-sonnet-4-5")).message)
+
+    def test_thought_at_the_end(self) -> None:
+        """A last message may not end in a thought."""
+        block = {"type": "thinking", "thinking": "t", "signature": signature("anthropic", "t")}
+        asked = body([turn("user", "x"), turn("assistant", block)], model="claude-sonnet-4-5")
+        self.assertIn("cannot be `thinking`", self.refused(asked).message)
 
     def test_system_in_the_middle(self) -> None:
         """A system message after a user message is known to Anthropic and not to MiniMax."""

@@ -148,6 +148,8 @@ class ToolTests(SynchronousTestCase):
             json.loads(found.body)["tools"][1:], [{"googleSearch": {}}, {"codeExecution": {}}, {"urlContext": {}}]
         )
         self.assertEqual(found.dropped, ("tools.web_search.allowed_domains",))
+        self.assertEqual(json.loads(found.body)["toolConfig"], {"includeServerSideToolInvocations": True})
+        self.assertNotIn("toolConfig", written(tools=(search,)))
         found = prepared(tools=(CLOCK, search), columns=OLDER)
         self.assertEqual(len(json.loads(found.body)["tools"]), 1)
         self.assertEqual(found.dropped, ("tools.web_search",))

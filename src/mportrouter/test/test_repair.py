@@ -246,6 +246,19 @@ class EndTests(SynchronousTestCase):
         self.assertEqual(repaired(*turns).turns, turns)
         self.assertEqual(repaired(*turns, drop_blank=True).turns, (user("a"), assistant("b", "c")))
 
+    def test_loose_end(self) -> None:
+        """Reasoning that a broken answer left at the very end goes, whatever stands before it, and is noted."""
+        loose = Reasoning("hm", opaque=OWN)
+        found = repaired(user("a"), assistant(loose), reasoning=True, prefill=False)
+        self.assertEqual(found.turns, (user("a"),))
+        self.assertEqual(found.notes, ("reasoning at the end of the last message",))
+        found = repaired(user("a"), assistant(loose, "b", loose, loose), reasoning=True)
+        self.assertEqual(found.turns, (user("a"), assistant(loose, "b")))
+        whole = user("a"), assistant(loose), user("b")
+        self.assertEqual(repaired(*whole, reasoning=True).turns, whole)
+        with self.assertRaises(Inexpressible):
+            repaired(assistant(loose), reasoning=True)
+
     def test_cache_marks(self) -> None:
         """The last marks stay, wherever in the turns; marks of results are marks too."""
         mark = CacheMark()

@@ -384,6 +384,13 @@ class MemberTests(SynchronousTestCase):
         found = written(output=given)["text"]["format"]
         self.assertEqual((found["name"], found["strict"], found["description"]), ("n", True, "d"))
         self.assertEqual(written(output=OutputFormat("json"))["text"], {"format": {"type": "json_object"}})
+        # The API wants a message to speak of it, and does not count the instructions.
+        asked = items(output=OutputFormat("json"), system=(Text("Give JSON."),))
+        self.assertIn("JSON", asked[0]["content"][0]["text"])
+        self.assertEqual((asked[0]["role"], len(asked)), (OPENAI.capabilities.system_role, 2))
+        self.assertEqual(len(items(Turn("user", (Text("as json"),)), output=OutputFormat("json"))), 1)
+        longer = items(ASK, Turn("assistant", (Text("json"),)), ASK, output=OutputFormat("json"))
+        self.assertEqual(longer[:2], items(output=OutputFormat("json")))
         for target in (but(output_format="none"), but(output_format="json"), but(structured_output="refused")):
             error = self.assertRaises(Inexpressible, prepared, output=given, target=target)
             self.assertIn("output_config.format", error.message)

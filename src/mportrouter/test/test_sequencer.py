@@ -349,6 +349,14 @@ class SurrogateTests(SynchronousTestCase):
         out = ended(text(0), Delta(0, "\ud83d"), Delta(0, "\ud83d"), Delta(0, "\ude00"))
         self.assertEqual("".join(event.text for event in out if isinstance(event, Delta)), "\ufffd\U0001f600")
 
+    def test_inside(self) -> None:
+        """A half in the middle of a piece, or a low one at its beginning, is replaced; the pieces around are kept."""
+        for said in ("a\ud83db", "\ude00", "a\ude00", "\ud83d\ud83dx", "\u4f60\ude00\ud83d\ude00"):
+            out = ended(text(0), Delta(0, "x"), Delta(0, said), Delta(0, "y"))
+            whole = "".join(event.text for event in out if isinstance(event, Delta))
+            self.assertEqual(whole, mended(f"x{said}y"))
+            self.assertEqual(whole, whole.encode().decode())
+
     def test_in_arguments(self) -> None:
         """The same in a call's arguments, also while it waits."""
         for first in ((), (tool(5), Delta(5, "{"))):
@@ -420,6 +428,5 @@ class GrammarTests(SynchronousTestCase):
 
 
 def mended(text: str) -> str:
-    """Surrogate pairs joined; high halves that are alone replaced, low ones kept."""
-    joined = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
-    return "".join("\ufffd" if "\ud800" <= char <= "\udbff" else char for char in joined)
+    """Surrogate pairs joined; halves that are alone replaced."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

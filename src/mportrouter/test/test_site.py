@@ -51,6 +51,8 @@ class PathTests(SynchronousTestCase):
             (b"/v1beta/x", {}, "gemini"),
             (b"/v1/models", {b"authorization": b"Bearer x"}, "openai-chat"),
             (b"/v1/models", {b"x-goog-api-key": b"x"}, "gemini"),
+            (b"/v1/models/m", {}, "openai-chat"),
+            (b"/v1/models", {b"x-api-key": b"x"}, "anthropic"),
             (b"/v1/models", {b"authorization": b"Bearer x", b"anthropic-version": b"1"}, "anthropic"),
             (b"/nowhere", {}, "anthropic"),
         ):

@@ -12,7 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from mportrouter.errors import Kind, Verdict
-from mportrouter.interfaces import ICall, IConsole, ILedger, IPermit, IResponseSink
+from mportrouter.interfaces import ICall, ILedger, IPermit, IResponseSink
+from mportrouter.interfaces_console import IConsole
 from mportrouter.records import ExchangeRecord, Usage
 from mportrouter.testing import (
     Chunk,

@@ -115,6 +115,7 @@ class ClassifyTests(SynchronousTestCase):
             (400, openai("Your request exceeded model token limit: 262144")),
             (500, openai("The prompt is longer than the maximum context length of 32768")),
             (400, anthropic("invalid_request_error", "input length and `max_tokens` exceed context limit: 1 + 2 > 2")),
+            (400, openai("The input token count (2500000) exceeds the maximum number of tokens allowed (1048576).")),
         ]:
             self.check(judge(status, body), Kind.CONTEXT, same=False, on=True)
 
@@ -276,6 +277,8 @@ class ClassifyTests(SynchronousTestCase):
             b'[{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"37s"}]}}'
         )
         self.assertEqual(judge(429, gemini).retry_after, 37.0)
+        codex = b'{"error":{"type":"usage_limit_reached","message":"x","resets_at":1,"resets_in_seconds":90}}'
+        self.assertEqual(judge(429, codex).retry_after, 90.0)
 
     @given(st.integers(300, 599), st.binary(max_size=300))
     @settings(max_examples=200, deadline=None)

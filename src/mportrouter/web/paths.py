@@ -64,6 +64,8 @@ def speaker(path: bytes, fields: Mapping[bytes, bytes]) -> IDialect:
         return CHAT
     if path.startswith(_GEMINI_ONLY) or gemini_action(path) is not None:
         return GEMINI
+    if path == b"/v1/models" or path.startswith(b"/v1/models/"):
+        return asker(fields)
     if b"x-goog-api-key" in fields or b"x-goog-api-client" in fields:
         return GEMINI
     if b"authorization" in fields and b"anthropic-version" not in fields and path.startswith(b"/v1/"):

@@ -24,7 +24,8 @@ from ..coding import Damaged, TooLarge, UnknownCoding, unpack
 from ..dialects.known import ANTHROPIC, CHAT, GEMINI, RESPONSES
 from ..errors import Kind, RouterError
 from ..fields import memo_of
-from ..interfaces import IConsole, IDialect, ILedger
+from ..interfaces import IDialect, ILedger
+from ..interfaces_console import IConsole
 from ..passage import Passage
 from ..ports import PortService, front_for
 from ..records import ExchangeRecord
