@@ -152,6 +152,13 @@ class FunctionTests(ShellTestCase):
         """The same in fish."""
         self.whole_life("fish")
 
+    def test_at_once(self) -> None:
+        """Who starts the next router right after ``claude-reset`` does not meet the one that stops."""
+        lines = self.shell("claude-fb; say; claude-reset; claude-fb; say; claude-reset")
+        answers = [line for line in lines if line.startswith("from")]
+        self.assertEqual(answers, ["from minimax chain"] * 2, self.complaints)
+        self.assertEqual(self.complaints.count("started a router"), 2)
+
     def test_nothing_starts(self) -> None:
         """A router that does not start says why, and the clients of the shell are not sent to it."""
         self.router.config["modes"]["chain"]["retrys"] = 1

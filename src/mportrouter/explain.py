@@ -181,7 +181,9 @@ def _told(plan: Plan, mode: ModeSettings, runtime: Runtime, dialect: IDialect, m
             refusal["retry_after"] = error.retry_after
     planned = [attempt.upstream for attempt in plan.attempts]
     auto = mode.auto_model != "" and model == mode.auto_model
-    upstreams = [_state(runtime.upstreams[id], model, planned, dialect, auto) for id in mode.upstreams]
+    # A tag may name one that the mode itself does not have.
+    ids = dict.fromkeys([*mode.upstreams, *planned])
+    upstreams = [_state(runtime.upstreams[id], model, planned, dialect, auto) for id in ids]
     return {
         "decision": plan.decision,
         "attempts": attempts,

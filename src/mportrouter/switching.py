@@ -17,8 +17,8 @@ from typing import Any, TextIO
 from .adminlink import Refusal, Remote, Unreachable
 from .shellinit import VARIABLES, clearing
 
-#: Seconds that a router gets to start, and between two looks whether it has.
-_START, _PACE = 60.0, 0.1
+#: Seconds that a router gets to start, and to end, and between two looks whether it has.
+_START, _END, _PACE = 60.0, 30.0, 0.1
 #: Bytes of what a router said that did not start.
 _SAID = 4096
 
@@ -39,13 +39,37 @@ async def fallback(arguments: argparse.Namespace, remote: Remote, out: TextIO) -
 
 async def reset(arguments: argparse.Namespace, remote: Remote, out: TextIO) -> int:
     """``reset``: no pin is left, and the router stops once nothing is under way."""
+    from twisted.internet.task import deferLater
+
+    process = (await remote.call("version"))["pid"]
     await remote.call("unpin", None)
     try:
         await remote.call("drain", True)
     except Unreachable:
         pass  # it stopped before its answer had left
+    # Whoever starts the next one at once must not meet this one.
+    end = remote.reactor.seconds() + _END
+    while not gone(process):
+        if remote.reactor.seconds() >= end:
+            raise Refusal(f"the router was told to stop, but its process {process} still runs")
+        await deferLater(remote.reactor, _PACE)
     stopped(arguments, out, True)
     return 0
+
+
+def gone(process: int) -> bool:
+    """Whether a process has ended, even where whoever started it has not asked for its status yet."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    try:
+        with open(f"/proc/{process}/stat", encoding="utf-8", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[:1] == ["Z"]
+    except OSError:
+        return False
 
 
 def stopped(arguments: argparse.Namespace, out: TextIO, ran: bool) -> None:

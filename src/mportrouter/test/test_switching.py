@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
 from .. import adminclient, locally, source, switching
-from ..adminlink import Refusal, Unreachable
+from ..adminlink import Refusal, Remote, Unreachable
 from ..commands import CommandError
 from .test_adminclient import CommandTestCase
 
@@ -60,6 +64,7 @@ class ResetTests(CommandTestCase):
 
     def setUp(self) -> None:
         super().setUp()
+        self.patch(switching, "gone", lambda process: True)
         self.patch(os, "environ", {"ANTHROPIC_BASE_URL": "http://127.0.0.1:8787", "ANTHROPIC_API_KEY": "sk-x"})
 
     def test_stops(self) -> None:
@@ -101,15 +106,58 @@ class ResetTests(CommandTestCase):
         """A router that is gone before its answer has left has stopped."""
 
         class Gone:
+            reactor = self.clock
+
             async def call(self, method: str, *arguments: Any) -> Any:
                 if method == "drain":
                     raise Unreachable("gone")
+                return {"pid": 1}
 
         arguments = adminclient.parser().parse_args(["reset", "--quiet"])
         adminclient._fill(arguments)
         work = switching.reset(arguments, Gone(), self.out)  # type: ignore[arg-type]
         self.assertRaises(StopIteration, work.send, None)
         self.assertEqual(self.text, "The router has stopped.\n")
+
+    def reset(self) -> Deferred[int]:
+        """The command under way, while the router still stops."""
+        arguments = adminclient.parser().parse_args(["reset", "--quiet"])
+        adminclient._fill(arguments)
+        remote = Remote(self.root, self.clock)
+        waiting = Deferred.fromCoroutine(switching.reset(arguments, remote, self.out))
+        self.pump.flush()
+        return waiting
+
+    def test_waits(self) -> None:
+        """It is over when the process is gone, so that the next router can be started at once."""
+        asked: list[int] = []
+        self.patch(switching, "gone", lambda process: asked.append(process) or len(asked) > 2)
+        waiting = self.reset()
+        self.clock.advance(0.1)
+        self.assertNoResult(waiting)
+        self.clock.advance(0.1)
+        self.assertEqual(self.successResultOf(waiting), 0)
+        self.assertEqual(asked, [os.getpid()] * 3)
+
+    def test_does_not_end(self) -> None:
+        """A process that goes on is told of."""
+        self.patch(switching, "gone", lambda process: False)
+        waiting = self.reset()
+        self.clock.pump([1.0] * 40)
+        self.assertIn("still runs", str(self.failureResultOf(waiting, Refusal).value))
+
+
+class GoneTests(SynchronousTestCase):
+    """Whether a process has ended."""
+
+    def test_gone(self) -> None:
+        """One that runs has not; one that has ended has, even while nobody has asked for its status."""
+        self.assertFalse(switching.gone(os.getpid()))
+        child = subprocess.Popen([sys.executable, "-c", "pass"])
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        self.assertTrue(switching.gone(child.pid) or not os.path.exists("/proc/self/stat"))
+        child.wait()
+        self.assertTrue(switching.gone(child.pid))
 
 
 class Child:

@@ -318,6 +318,9 @@ class ConsoleTests(SynchronousTestCase):
             "stop": False,
             "id": "minimax",
             "enabled": True,
+            "body": b"{}",
+            "dialect": "anthropic",
+            "model": "",
         }
         for name in IConsole.names():
             method = getattr(console, name)
