@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from .demo_chat_rules import check, offered_by
-from .demo_said import Asked, Refusal, Said, bad, in_words, prompt_tokens, say
+from .demo_said import ANY_OBJECT, Asked, Refusal, Said, bad, in_words, prompt_tokens, say, spoken
 from .demo_voice import Spelt, dense, dump, pieces
 
 _STOPS = {"end": "stop", "length": "length", "stop_sequence": "stop", "tool": "tool_calls"}
@@ -77,7 +77,7 @@ class ChatVoice:
             if message["role"] in ("tool", "function") and result is None:
                 result = _plain(message["content"])
             elif message["role"] == "user" and not asked:
-                asked = _plain(message["content"]).strip()
+                asked = spoken(message["content"])
         choice = body.get("tool_choice") or body.get("function_call") or "auto"
         named = ""
         if isinstance(choice, dict):
@@ -101,6 +101,7 @@ class ChatVoice:
             next((limit for limit in limits if limit is not None), None),
             (stop,) if isinstance(stop, str) else tuple(stop),
             body.get("reasoning_effort") not in (None, "none") or _thinks(body.get("thinking")),
+            _shape(body.get("response_format")),
         )
 
     def _events(
@@ -191,6 +192,12 @@ def _thinks(thinking: Any) -> bool:
 
 def _event(value: dict[str, Any]) -> bytes:
     return b"data: " + dump(value) + b"\n\n"
+
+
+def _shape(form: Any) -> Any:
+    """The schema of the answer that is wanted, ``None`` for plain text."""
+    kind = (form or {}).get("type", "text")
+    return form["json_schema"].get("schema") or {} if kind == "json_schema" else ANY_OBJECT if kind != "text" else None
 
 
 def _plain(content: Any) -> str:

@@ -9,7 +9,7 @@ import base64
 from typing import Any
 
 from .demo_gemini_rules import checked, major
-from .demo_said import Asked, Refusal, Said, bad, in_words, prompt_tokens, say, signature
+from .demo_said import ANY_OBJECT, Asked, Refusal, Said, bad, in_words, prompt_tokens, say, signature, spoken
 from .demo_voice import Spelt, dump
 
 _STATUSES = {
@@ -125,8 +125,8 @@ class GeminiVoice:
             for part in reversed(content["parts"]):
                 if "functionResponse" in part and result is None:
                     result = " ".join(str(each) for each in part["functionResponse"]["response"].values())
-                elif part.get("text") and not asked:
-                    asked = part["text"].strip()
+                elif not asked:
+                    asked = spoken([part])
         calling = (body.get("toolConfig") or {}).get("functionCallingConfig") or {}
         allowed = calling.get("allowedFunctionNames") or ()
         tools = {
@@ -135,6 +135,7 @@ class GeminiVoice:
             for function in tool.get("functionDeclarations") or ()
         }
         choice = {"ANY": "any", "NONE": "none"}.get(calling.get("mode", "AUTO"), "auto")
+        as_json = config.get("responseMimeType") == "application/json"
         return Asked(
             self._title,
             model,
@@ -147,6 +148,7 @@ class GeminiVoice:
             config.get("maxOutputTokens"),
             tuple(config.get("stopSequences") or ()),
             bool(thinking) and thinking.get("thinkingBudget") != 0,
+            (config.get("responseJsonSchema") or config.get("responseSchema") or ANY_OBJECT) if as_json else None,
         )
 
     # ------------------------------------------------------------------------------------------------ errors

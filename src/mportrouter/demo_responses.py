@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from .demo_responses_rules import Rules
-from .demo_said import Asked, Refusal, Said, bad, in_words, prompt_tokens, say, signature
+from .demo_said import ANY_OBJECT, Asked, Refusal, Said, bad, in_words, prompt_tokens, say, signature, spoken
 from .demo_voice import Spelt, dense, dump, pieces
 
 #: What a custom tool takes: one text.
@@ -120,7 +120,7 @@ class ResponsesVoice:
             if kind.endswith("_output") and result is None:
                 result = _plain(item["output"])
             elif kind == "message" and item["role"] == "user" and not asked:
-                asked = _plain(item["content"]).strip()
+                asked = spoken(item["content"])
             elif item.get("role") == "assistant" or asked:
                 break
         choice = body.get("tool_choice") or "auto"
@@ -135,6 +135,7 @@ class ResponsesVoice:
             if allowed is None or name in allowed
         }
         effort = (body.get("reasoning") or {}).get("effort")
+        form = (body.get("text") or {}).get("format") or {}
         return Asked(
             self._title,
             body["model"],
@@ -147,6 +148,7 @@ class ResponsesVoice:
             body.get("max_output_tokens"),
             (),
             bool(body.get("reasoning")) and effort != "none",
+            {"json_schema": form.get("schema"), "json_object": ANY_OBJECT}.get(form.get("type", "")),
         )
 
     def _events(self, whole: dict[str, Any], output: list[dict[str, Any]], said: Said) -> list[bytes]:

@@ -74,6 +74,7 @@ class Asked:
     :param parallel: several calls are welcome.
     :param limit: words that the answer may have, or ``None``.
     :param thinking: a thought comes first.
+    :param shape: the schema of the JSON text that is wanted, or ``None``.
     """
 
     title: str
@@ -87,6 +88,7 @@ class Asked:
     limit: int | None = None
     stops: tuple[str, ...] = ()
     thinking: bool = False
+    shape: Mapping[str, Any] | None = None
 
 
 @attrs.frozen
@@ -154,9 +156,11 @@ def sentence(asked: Asked, calls: tuple[str, ...]) -> str:
     who = f"This is the stand-in for {asked.title}, model {asked.model}."
     if calls:
         return f"{who} I shall use the tool {' and '.join(calls)}."
-    if asked.result is not None:
+    if asked.result is not None and asked.shape is None:
         return f"{who} The tool gave: “{shortened(asked.result)}”."
     text = f"{who} You asked: “{shortened(asked.text)}” ({len(asked.text.split())} words)."
+    if asked.shape is not None:
+        return json.dumps(shaped(asked.shape, text), ensure_ascii=False)
     wanted = _NUMBER_OF_WORDS.search(asked.text)
     missing = int(wanted.group(1)) - len(text.split()) if wanted else 0
     if missing > 0:
@@ -186,6 +190,26 @@ def arguments(schema: Mapping[str, Any], text: str) -> dict[str, Any]:
         wanted = properties.get(name) if isinstance(properties, dict) else None
         made[name] = _value(wanted if isinstance(wanted, dict) else {}, given)
     return made
+
+
+def shaped(schema: Mapping[str, Any], text: str) -> Any:
+    """A made-up value of a schema; each text in it is ``text``."""
+    members = schema.get("properties")
+    if not schema.get("enum") and isinstance(members, Mapping) and members:
+        wanted = schema.get("required") or members
+        return {name: shaped(members.get(name) or {}, text) for name in wanted}
+    return _value(schema, text)
+
+
+#: What is made where any JSON object will do.
+ANY_OBJECT: Mapping[str, Any] = {"properties": {"answer": {"type": "string"}}}
+
+
+def spoken(content: Any) -> str:
+    """The last text of a message that is a person's: what clients add of their own stands before it or says so."""
+    parts = [{"text": content}] if isinstance(content, str) else content or ()
+    texts = [part["text"].strip() for part in parts if isinstance(part.get("text"), str)]
+    return next((text for text in reversed(texts) if not text.startswith("<system-reminder>")), "")
 
 
 def quoted(text: str) -> str:

@@ -7,6 +7,7 @@ What the stand-in providers say: from a checked Messages request to an answer, t
   text has the word *tool*; each of the request's own tools that it names is; its required arguments are made up from
   their schema, a text argument being the last quoted text of the question, or the whole patch in it.
 - After a tool result the answer repeats the result shortened.
+- Where a JSON text of some schema is wanted, it is made up, and its texts are what would be said.
 - With thinking on (``enabled``, ``adaptive``) a signed thinking block comes first; ``display: omitted`` empties its
   text.
 - ``max_tokens`` cuts the answer, a token being a word here; ``stop_sequences`` end it (MiniMax ignores them).
@@ -195,7 +196,8 @@ def answer(provider: str, body: dict[str, Any], cache: PromptCache, serial: int)
             thought, words = "", ()
         content.append({"type": "thinking", "thinking": thought, "signature": signature(provider, thought)})
         pieces.append(words)
-    said = Asked(_TITLES[provider], body["model"], asked, result)
+    form = (body.get("output_config") or {}).get("format") or body.get("output_format") or {}
+    said = Asked(_TITLES[provider], body["model"], asked, result, shape=form.get("schema"))
     text = sentence(said, tuple(tool["name"] for tool in tools))
     text, words, stop, sequence = _limited(provider, body, text, max(0, left - thought_tokens))
     if words:
