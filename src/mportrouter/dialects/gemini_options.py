@@ -119,7 +119,9 @@ def _server(name: str, options: Mapping[str, Any]) -> Tool:
 
 
 def _choice(config: Mapping[str, Any], unread: list[str]) -> ToolChoice | None:
-    unread += [f"toolConfig.{name}" for name in config if camel(name) != "functionCallingConfig"]
+    # That both kinds of tools may be called follows from their being there: the writer says it anew.
+    read = ("functionCallingConfig", "includeServerSideToolInvocations")
+    unread += [f"toolConfig.{name}" for name in config if camel(name) not in read]
     calling = mapping(config, "functionCallingConfig")
     if calling is None:
         return None
