@@ -1,0 +1,1 @@
+Four more presets: routing by the model's name, ordered fallback with a cooldown, sub-agents by a tag in their system prompt, and stacked accounts (``exhaust``, ``round-robin``, ``multirouter-auto``); each does what users of model-router, claude-proxy, claude-multi-proxy and MultiRouter know.
