@@ -18,14 +18,13 @@ import json
 import os
 import time
 from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 from twisted.application import service
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from .records import ExchangeRecord
+from .records import ExchangeRecord, Usage
 from .state import prepare_directory
 
 #: Seconds that a line may wait for others before it is written.
@@ -40,19 +39,17 @@ class UsageLog(service.Service):
     """
     :param path: the file, appended to; ``None``: only the totals are kept.
     :param clock: gathers lines.
-    :param wall: seconds since the epoch.
     """
 
     _log = Logger()
     name = "usage"
 
-    def __init__(self, path: str | None, clock: IReactorTime, wall: Callable[[], float] = time.time) -> None:
+    def __init__(self, path: str | None, clock: IReactorTime) -> None:
         self.path = None if path is None else os.path.expanduser(path)
         self._clock = clock
-        self._wall = wall
         self._pending: deque[str] = deque(maxlen=_BACKLOG)
-        self._recent: deque[dict[str, Any]] = deque(maxlen=_RECENT)
-        self._totals: dict[tuple[str, str], dict[str, int]] = {}
+        self._recent: deque[tuple[float, ExchangeRecord]] = deque(maxlen=_RECENT)
+        self._totals: dict[tuple[str, str], _Totals] = {}
         self._due: IDelayedCall | None = None
         self._warned = False
 
@@ -65,39 +62,29 @@ class UsageLog(service.Service):
         usage = record.usage
         if usage is None or not record.provider:
             return
-        now = self._wall()
-        written = usage.cache_write_5m + usage.cache_write_1h
-        line: dict[str, Any] = {
-            "timestamp": f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(now))}.{int(now % 1 * 1000):03d}Z",
-            "provider": record.provider,
-            "model": record.model,
-            "inputTokens": usage.input,
-            "outputTokens": usage.output,
-            "cacheReadTokens": usage.cache_read,
-            "cacheCreationTokens": written,
-            "totalTokens": usage.prompt + usage.output,
-        }
-        self._recent.append(line)
-        totals = self._totals.setdefault((record.provider, record.model), {"requests": 0})
-        totals["requests"] += 1
-        for name, value in line.items():
-            if name.endswith("Tokens"):
-                totals[name] = totals.get(name, 0) + value
+        key = (record.provider, record.model)
+        totals = self._totals.get(key)
+        if totals is None:
+            totals = self._totals[key] = _Totals()
+        totals.add(usage)
+        self._recent.append((record.at + record.milliseconds / 1000.0, record))
         if self.path is None:
             return
-        self._pending.append(json.dumps(line, separators=(",", ":")))
+        self._pending.append(json.dumps(_line(*self._recent[-1]), separators=(",", ":")))
         if self._due is None:
             self._due = self._clock.callLater(DELAY, self.flush)
 
     def report(self) -> dict[str, Any]:
         """What ``GET /api/usage`` answers: totals since the start by provider and by model, and the last lines."""
         providers: dict[str, dict[str, int]] = {}
-        for (provider, _), totals in self._totals.items():
-            row = providers.setdefault(provider, {})
-            for name, value in totals.items():
-                row[name] = row.get(name, 0) + value
-        models = [{"provider": who, "model": model, **totals} for (who, model), totals in self._totals.items()]
-        return {"byProvider": providers, "byModel": models, "recent": list(self._recent)}
+        models = []
+        for (provider, model), totals in self._totals.items():
+            told = totals.told()
+            models.append({"provider": provider, "model": model, **told})
+            row = providers.setdefault(provider, dict.fromkeys(told, 0))
+            for name, value in told.items():
+                row[name] += value
+        return {"byProvider": providers, "byModel": models, "recent": [_line(*each) for each in self._recent]}
 
     def flush(self) -> None:
         """Write what waits."""
@@ -121,3 +108,47 @@ class UsageLog(service.Service):
             return
         self._pending.clear()
         self._warned = False
+
+
+class _Totals:
+    """Sums of one model's tokens: made on the way of every request, so they are told only when somebody asks."""
+
+    __slots__ = ("input", "output", "read", "requests", "written")
+
+    def __init__(self) -> None:
+        self.requests = self.input = self.output = self.read = self.written = 0
+
+    def add(self, usage: Usage) -> None:
+        self.requests += 1
+        self.input += usage.input
+        self.output += usage.output
+        self.read += usage.cache_read
+        self.written += usage.cache_write_5m + usage.cache_write_1h
+
+    def told(self) -> dict[str, int]:
+        return {"requests": self.requests, **_tokens(self.input, self.output, self.read, self.written)}
+
+
+def _tokens(input: int, output: int, read: int, written: int) -> dict[str, int]:
+    return {
+        "inputTokens": input,
+        "outputTokens": output,
+        "cacheReadTokens": read,
+        "cacheCreationTokens": written,
+        "totalTokens": input + output + read + written,
+    }
+
+
+def _line(at: float, record: ExchangeRecord) -> dict[str, Any]:
+    """
+    One line.
+
+    :param at: when the answer was whole, seconds since the epoch.
+    """
+    usage = record.usage or Usage()
+    return {
+        "timestamp": f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(at))}.{int(at % 1 * 1000):03d}Z",
+        "provider": record.provider,
+        "model": record.model,
+        **_tokens(usage.input, usage.output, usage.cache_read, usage.cache_write_5m + usage.cache_write_1h),
+    }

@@ -15,7 +15,7 @@ USAGE = Usage(input=1200, output=500, cache_read=30, cache_write_5m=4, cache_wri
 
 
 def record(provider: str = "cerebras", model: str = "zai-glm-4.7", usage: Usage | None = USAGE) -> ExchangeRecord:
-    return ExchangeRecord(provider=provider, model=model, usage=usage)
+    return ExchangeRecord(at=1770462000.0, milliseconds=250.0, provider=provider, model=model, usage=usage)
 
 
 class UsageLogTests(SynchronousTestCase):
@@ -24,7 +24,7 @@ class UsageLogTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.path = os.path.join(self.mktemp(), "usage.jsonl")
         self.clock = Clock()
-        self.log = UsageLog(self.path, self.clock, lambda: 1770462000.25)
+        self.log = UsageLog(self.path, self.clock)
 
     def lines(self) -> list[str]:
         with open(self.path, encoding="ascii") as file:
