@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import threading
+import time
 import urllib.error
 import urllib.request
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import anthropic
 from twisted.trial.unittest import TestCase
 
-from .faults import ok
+from .faults import hang, ok, speak
 from .faulty import FaultyUpstream
 from .harness import RouterProcess, until
 from .presets import preset
@@ -26,7 +27,16 @@ class ModelRouterTests(TestCase):
 
     timeout = 120
 
-    def start(self, environment: dict[str, str | None] | None = None, **change: Any) -> RouterProcess:
+    def start(
+        self,
+        environment: dict[str, str | None] | None = None,
+        rows: dict[str, dict[str, Any]] | None = None,
+        **change: Any,
+    ) -> RouterProcess:
+        """
+        :param rows: members to change of rows of the table, by what they match.
+        :param change: members to change of upstreams.
+        """
         self.upstreams = {
             "deepseek": FaultyUpstream([ok("from deepseek")], "/anthropic"),
             "kimi-code": FaultyUpstream([ok("from kimi-code")], "/coding"),
@@ -35,8 +45,12 @@ class ModelRouterTests(TestCase):
         for upstream in self.upstreams.values():
             self.addCleanup(upstream.stop)
         urls = {id: upstream.url for id, upstream in self.upstreams.items()}
-        router = preset("model-router", urls, {**KEYS, **(environment or {})}, change)
+        router = preset("model-router", urls, {**KEYS, **(environment or {})}, change, start=False)
         self.addCleanup(router.stop)
+        for row in router.config["modes"]["by-name"]["table"]:
+            row.update((rows or {}).get(row["match"], {}))
+        router.write_config()
+        router.start()
         return router
 
     def say(self, router: RouterProcess, model: str, stream: bool = False, **members: Any) -> str:
@@ -70,6 +84,93 @@ class ModelRouterTests(TestCase):
                 shown = [request.header("x-api-key"), (request.header("authorization") or "").removeprefix("Bearer ")]
                 self.assertEqual([each for each in shown if each], [key])
                 self.assertNotIn("reasoning_effort", request.json)
+
+    def test_row_path(self) -> None:
+        """A row's own path is asked, below the upstream's base URL; rows without one ask the dialect's."""
+        router = self.start(rows={"opus": {"path": "/beta/messages"}})
+        for stream in (False, True):
+            self.assertEqual(self.say(router, "claude-opus-4-6", stream), "from deepseek")
+        self.assertEqual(self.say(router, "claude-haiku-4-5"), "from minimax")
+        self.assertEqual({each.path for each in self.upstreams["deepseek"].requests}, {"/anthropic/beta/messages"})
+        self.assertEqual([each.path for each in self.upstreams["minimax"].requests], ["/anthropic/v1/messages"])
+
+    def test_row_timeouts(self) -> None:
+        """A row's own limits hold for it, streamed or not, while the upstream's own are minutes."""
+        for limits in ({"head": "1s", "answer": "1s"}, {"total": "1s"}):
+            router = self.start(rows={"opus": {"timeouts": limits}})
+            self.upstreams["deepseek"].play(hang)
+            for stream in (False, True):
+                began = time.monotonic()
+                with self.assertRaises(anthropic.APIStatusError) as caught:
+                    self.say(router, "claude-opus-4-6", stream)
+                self.assertEqual(caught.exception.status_code, 504)
+                self.assertLess(time.monotonic() - began, 20)
+            self.assertEqual(self.say(router, "claude-haiku-4-5"), "from minimax")
+
+    def test_own_field(self) -> None:
+        """A key may go in a field of any name, as it is."""
+        router = self.start(minimax={"auth_style": "header:token"})
+        self.assertEqual(self.say(router, "claude-haiku-4-5"), "from minimax")
+        (request,) = self.upstreams["minimax"].requests
+        shown = [request.header(name) for name in ("token", "authorization", "x-api-key")]
+        self.assertEqual(shown, ["km", None, None])
+
+    def test_marks(self) -> None:
+        """Cache marks and members of other dialects reach none that has no use for them."""
+        router = self.start()
+        for tier in TIERS:
+            self.say(router, f"claude-{tier}-4-6", extra_body={"reasoning_effort": "high"})
+        for id, marked in (("deepseek", False), ("kimi-code", False), ("minimax", True)):
+            (request,) = self.upstreams[id].requests
+            self.assertEqual(b"cache_control" in request.body, marked, id)
+            self.assertNotIn("reasoning_effort", request.json)
+
+    def test_thinking(self) -> None:
+        """Thinking of one tier's provider goes to another by that one's column."""
+        history = [
+            {"role": "user", "content": "hi"},
+            {
+                "role": "assistant",
+                "content": [
+                    {"type": "thinking", "thinking": "hm", "signature": "EqQBother"},
+                    {"type": "text", "text": "so"},
+                ],
+            },
+            {"role": "user", "content": "go on"},
+        ]
+        router = self.start(**{"kimi-code": {"capabilities": {"thinking_blocks": "strip"}}})
+        kept = {"type": "thinking", "thinking": "hm", "signature": ""}
+        for id, model, wanted in (
+            ("deepseek", "opus", [kept]),
+            ("kimi-code", "sonnet", []),
+            ("minimax", "haiku", []),
+        ):
+            self.say(router, f"claude-{model}-4-6", extra_body={"messages": history})
+            (request,) = self.upstreams[id].requests
+            self.assertEqual(request.json["messages"][1]["content"], [*wanted, {"type": "text", "text": "so"}], id)
+
+    def test_events(self) -> None:
+        """Blocks that clients do not understand are left out of an upstream's answers, streamed or not."""
+        asked: dict[str, Any] = {"thinking": {"type": "adaptive"}}
+        for unwanted in ([], ["thinking"]):
+            router = self.start(minimax={"capabilities": {"strip_events": unwanted}})
+            self.upstreams["minimax"].play(speak("minimax"))
+            client = anthropic.Anthropic(base_url=router.url("main"), api_key="any", max_retries=0, timeout=60)
+            call: dict[str, Any] = {
+                "model": "claude-haiku-4-5",
+                "max_tokens": 4000,
+                "messages": [{"role": "user", "content": "hi"}],
+            }
+            with client:
+                whole = client.messages.create(**call, **asked)
+                with client.messages.stream(**call, **asked) as events:
+                    indexes = {event.index for event in events if event.type == "content_block_start"}
+                    streamed = events.get_final_message()
+            for answer in (whole, streamed):
+                self.assertEqual("thinking" in [each.type for each in answer.content], not unwanted)
+                self.assertTrue(any(each.type == "text" and each.text for each in answer.content))
+                self.assertGreater(answer.usage.output_tokens, 0)
+            self.assertEqual(indexes, set(range(len(streamed.content))))
 
     def test_unknown(self) -> None:
         """A name that no row matches is a 400 that lists what is known; nobody is asked."""

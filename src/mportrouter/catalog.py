@@ -63,11 +63,27 @@ WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "schema_profile": ("", "openai", "anthropic", "gemini_schema", "gemini_json_schema"),
         "output_format": ("json_schema", "json", "none"),
         "server_tool_kinds": ("web_search", "web_fetch", "code_execution"),
+        "thinking_blocks": ("preserve", "sanitise", "strip"),
         "cache_marks": ("none", "cache_control", "prompt_cache_breakpoint"),
         "identity_fields": ("user", "safety_identifier", "metadata", "service_tier"),
     }
 )
 """Columns of :class:`~mportrouter.settings.Capabilities` that take only these words (a list takes any of them)."""
+
+NEEDED = frozenset(
+    [
+        "content_block_delta",
+        "content_block_start",
+        "content_block_stop",
+        "error",
+        "message_delta",
+        "message_start",
+        "message_stop",
+        "text",
+        "tool_use",
+    ]
+)
+"""What ``strip_events`` does not take: events and blocks that an answer of Anthropic's dialect is made of."""
 
 Differences = Mapping[str, Any]
 """Columns of :class:`~mportrouter.settings.Capabilities` by name, those that differ."""
@@ -240,6 +256,8 @@ def differences(columns: Mapping[str, Any]) -> dict[str, Any]:
         words = WORDS.get(column)
         if words is not None and not set(value if isinstance(value, tuple) else (value,)) <= set(words):
             raise ValueError(f"{column} takes {', '.join(words)}, not {value!r}")
+        if column == "strip_events" and isinstance(value, tuple) and not NEEDED.isdisjoint(value):
+            raise ValueError(f"{column} does not take {value!r}")
         if column == "tool_id_pattern":
             re.compile(str(value))
         read[column] = value

@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from .catalog import WORDS, Differences
+from .catalog import NEEDED, WORDS, Differences
 from .config_places import Value, Wrong
 from .config_words import Reader, boolean, count, list_of, one_of, or_off, plain, scalar, text_of, whole
 from .routing.table import glob
@@ -53,10 +53,19 @@ def _text(value: Value) -> str:
     return plain(text_of(value)) if value.content else ""
 
 
+def _strippable(text: str) -> str:
+    """A type of events or blocks without which an answer is still one."""
+    word = plain(text)
+    if word in NEEDED:
+        raise Wrong(f"an answer is none without {word!r}")
+    return word
+
+
 _SPECIAL: dict[str, Reader] = {
     "generate_path": or_off(path),
     "reasoning_budget": _span,
     "reasoning_field": _text,
+    "strip_events": list_of(_strippable),
     "tool_id_pattern": scalar(_expression),
 }
 

@@ -30,18 +30,27 @@ _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
 _LEVELS = {"debug": "debug", "info": "info", "warn": "warn", "warning": "warn", "error": "error"}
 _FIELD = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)+")
+_ANY_FIELD = re.compile(r"[a-z0-9_]+(?:-[a-z0-9_]+)*")
 # Fields with a meaning of their own: a key in one of them would break the request.
 _FIELDS_OF_HTTP = frozenset(
     {
+        "accept",
         "accept-encoding",
         "anthropic-beta",
         "anthropic-version",
+        "connection",
         "content-encoding",
         "content-length",
         "content-type",
+        "cookie",
+        "expect",
+        "host",
         "keep-alive",
         "proxy-connection",
+        "te",
+        "trailer",
         "transfer-encoding",
+        "upgrade",
         "user-agent",
     }
 )
@@ -190,13 +199,15 @@ def named(words: Sequence[str], what: str) -> Callable[[str], str]:
 
 
 def header_or(*words: str) -> Callable[[str], str]:
-    """One of some words, or the name of a header field: such a name has a hyphen."""
+    """One of some words, or the name of a header field: such a name has a hyphen, or ``header:`` before it."""
 
     def parse(text: str) -> str:
         word = text.strip().lower()
-        if word in words or (_FIELD.fullmatch(word) and word not in _FIELDS_OF_HTTP):
+        mark, _, name = word.rpartition(":")
+        form = _ANY_FIELD if mark == "header" else _FIELD
+        if word in words or (mark in ("", "header") and form.fullmatch(name) and name not in _FIELDS_OF_HTTP):
             return word
-        told = f"expected one of {', '.join(words)}, or a header field's name such as x-token"
+        told = f"expected one of {', '.join(words)}, or a header field's name such as x-token or header:token"
         raise Wrong(f"{told}, not {text!r}{_did_you_mean(word, words)}")
 
     return parse

@@ -68,10 +68,11 @@ def credential(settings: UpstreamSettings) -> tuple[bytes, bytes] | None:
 def _styled(style: str, key: bytes) -> tuple[bytes, bytes] | None:
     if style == "none":
         return None
-    # A subscription's token is refused as x-api-key.
-    if style == "bearer" or key.startswith(b"sk-ant-oat"):
+    name = style.removeprefix("header:")
+    # A subscription's token is refused as x-api-key; a field that was named by itself gets the key whatever it is.
+    if name == style and (style == "bearer" or key.startswith(b"sk-ant-oat")):
         return b"authorization", b"Bearer " + key
-    return style.encode("ascii"), key
+    return name.encode("ascii"), key
 
 
 class Onward:

@@ -64,7 +64,7 @@ class Capabilities:
     redacted_thinking: bool = True
     #: The first system block ``x-anthropic-billing-header: …`` of Claude Code is wanted there.
     billing_header: bool = True
-    #: Top-level request members that must not reach it.
+    #: Top-level request members that must not reach it. (Anthropic: ``outer.inner`` is a member of a member.)
     strip_fields: tuple[str, ...] = ()
     #: Members of ``thinking`` that must not reach it.
     strip_thinking_fields: tuple[str, ...] = ()
@@ -72,6 +72,15 @@ class Capabilities:
     strip_output_config_fields: tuple[str, ...] = ()
     #: Members of each tool definition that must not reach it.
     strip_tool_fields: tuple[str, ...] = ()
+    #: Anthropic: members of content blocks, system blocks and tool definitions that must not reach it
+    #: (``cache_control``).
+    strip_block_fields: tuple[str, ...] = ()
+    #: Anthropic: what becomes of thinking in the history: ``preserve`` (the upstream's own goes back as it came, what
+    #: others signed is left out), ``sanitise`` (of what others signed the text goes too, without the signature),
+    #: ``strip`` (all of it is left out).
+    thinking_blocks: str = "preserve"
+    #: Anthropic: types of content blocks and of events that are left out of answers to clients of the same dialect.
+    strip_events: tuple[str, ...] = ()
     #: Largest context of the provider's models in tokens where the price rows do not say, or ``None``.
     context: int | None = None
 
@@ -234,7 +243,8 @@ class UpstreamSettings:
     #: ``auth: codex``: the file with the login, and where it is refreshed.
     auth_file: str | None = None
     token_url: str | None = None
-    #: How the key is sent: ``x-api-key``, ``bearer``, ``x-goog-api-key``, or ``none`` (a server on the own machine).
+    #: How the key is sent: ``x-api-key``, ``bearer``, ``x-goog-api-key``, ``none`` (a server on the own machine), or
+    #: the name of a header field that holds the key as it is (``x-token``, ``header:token``).
     auth_style: str = "x-api-key"
     #: Patterns (``*`` and ``?``; first match wins) to the model that exists there; no match: the name as it came.
     models: tuple[tuple[str, str], ...] = ()

@@ -50,7 +50,8 @@ def pause_thinking(
         dropped[_NOTE] = None
         member = spans.get("context_management")
         if member is not None and "context_management" not in drop:
-            _stop_clearing(body[member.value : member.end], replace, drop, dropped)
+            value = replace.get("context_management", body[member.value : member.end])
+            _stop_clearing(value, replace, drop, dropped)
     except splice.Malformed:
         return  # the provider judges it
 

@@ -41,7 +41,7 @@ def edit(raw: bytes, marks: Mapping[str, list[int]], target: Target, dropped: di
     """
     capabilities = target.capabilities
     kinds = ["wrapped", "unsigned", "redacted"]
-    if capabilities.thinking_signature != "anthropic":
+    if capabilities.thinking_signature != "anthropic" or capabilities.thinking_blocks == "strip":
         kinds.append("signed")
     if not capabilities.mid_system:
         kinds.append("system")
@@ -166,6 +166,9 @@ def edit_block(block: bytes, target: Target, dropped: dict[str, None]) -> bytes 
     member = spans.get("type")
     kind = None if member is None else splice.loads(block[member.value : member.end])
     capabilities = target.capabilities
+    if capabilities.thinking_blocks == "strip" and kind in ("thinking", "redacted_thinking"):
+        dropped[f"{kind} blocks"] = None
+        return None
     if kind == "thinking":
         return _signed(block, spans, "signature", "thinking", target, dropped)
     if kind == "redacted_thinking":
@@ -199,7 +202,8 @@ def _signed(
     dropped: dict[str, None],
 ) -> bytes | None:
     """
-    A block of thinking: it goes only to whoever issued it.
+    A block of thinking: it goes only to whoever issued it. Where the upstream takes text that nobody signed, the text
+    of a foreign one may go.
 
     :param name: the member that only its issuer can read.
     """
@@ -215,13 +219,37 @@ def _signed(
     if not envelope.is_envelope(signature):
         if signer == "anthropic":
             return block
-        dropped[f"{kind} blocks of anthropic"] = None
-        return None
+        return _foreign(block, spans, kind, "anthropic", target, dropped)
     inner = envelope.unwrap(signature)
     if inner is None or inner.provider != signer:
-        dropped[f"{kind} blocks of {(envelope.origin(signature) or 'another provider')[:64]}"] = None
-        return None
+        return _foreign(block, spans, kind, (envelope.origin(signature) or "another provider")[:64], target, dropped)
     return splice.edit(block, {name: splice.dumps(inner.signature)}, (), spans)
+
+
+def _foreign(
+    block: bytes,
+    spans: Mapping[str, splice.Member],
+    kind: str,
+    issuer: str,
+    target: Target,
+    dropped: dict[str, None],
+) -> bytes | None:
+    """
+    A block of thinking that another provider issued.
+
+    :param issuer: the other provider.
+    """
+    capabilities = target.capabilities
+    # Anthropic takes no thinking without a signature of its own.
+    unsigned = capabilities.thinking_blocks == "sanitise" and capabilities.thinking_signature != "anthropic"
+    if unsigned and kind == "thinking":
+        member = spans.get("thinking")
+        text = None if member is None else splice.loads(block[member.value : member.end])
+        if isinstance(text, str) and text.strip():
+            dropped[f"signatures of {issuer}"] = None
+            return splice.edit(block, {"signature": _EMPTY}, (), spans)
+    dropped[f"{kind} blocks of {issuer}"] = None
+    return None
 
 
 def _tool_result(

@@ -17,7 +17,8 @@ import msgspec
 from .. import envelope, splice
 from ..errors import Kind, RouterError
 from ..interfaces import Look, Prepared, RoutingText, Target
-from . import anthropic_loop, anthropic_messages
+from . import anthropic_loop, anthropic_members, anthropic_messages
+from .anthropic_members import text_of
 from .anthropic_turn import last_user_text, might_hold_command, routing_text
 
 __all__ = [
@@ -38,7 +39,6 @@ _SESSION_LIMIT = 512
 
 #: Typed tools that the client runs (dialect documentation, "Anthropic-defined tools").
 _CLIENT_RUN = ("bash_", "text_editor_", "memory_", "computer_", "browser_toolset_")
-_BILLING = "x-anthropic-billing-header:"
 _NOTHING = msgspec.Raw(b"")
 
 
@@ -296,19 +296,21 @@ def prepare(body: bytes, look_: Look, target: Target) -> Prepared:
     dropped: dict[str, None] = {}
     if target.model != seen.model:
         replace["model"] = splice.dumps(target.model)
+    inner = {"thinking": capabilities.strip_thinking_fields, "output_config": capabilities.strip_output_config_fields}
     for name in capabilities.strip_fields:
-        if name in values and name not in ("model", "messages"):
-            drop[name] = dropped[name] = None
-    for name, fields in (
-        ("thinking", capabilities.strip_thinking_fields),
-        ("output_config", capabilities.strip_output_config_fields),
-    ):
+        if name in values:
+            if name not in ("model", "messages"):
+                drop[name] = dropped[name] = None
+        elif "." in name:
+            outer, _, field = name.partition(".")
+            inner[outer] = (*inner.get(outer, ()), field)
+    for name, fields in inner.items():
         if fields and name in values and name not in drop:
-            _strip(body, name, seen.spans[name], fields, replace, drop, dropped)
+            anthropic_members.strip(body, name, seen.spans[name], fields, replace, drop, dropped)
     if "tools" in values and "tools" not in drop:
         _edit_tools(seen, target, replace, drop, dropped)
     if not capabilities.billing_header and "system" in values and "system" not in drop:
-        _edit_system(body, seen.spans["system"], replace, drop, dropped)
+        anthropic_members.without_billing(body, seen.spans["system"], replace, drop, dropped)
     if seen.marks:
         member = seen.spans["messages"]
         edited = anthropic_messages.edit(body[member.value : member.end], seen.marks, target, dropped)
@@ -316,33 +318,11 @@ def prepare(body: bytes, look_: Look, target: Target) -> Prepared:
             replace["messages"] = edited
             if capabilities.thinking_signature == "anthropic":
                 anthropic_loop.pause_thinking(body, seen.spans, target, replace, drop, dropped)
+    if capabilities.strip_block_fields:
+        anthropic_members.strip_blocks(body, seen, capabilities.strip_block_fields, replace, drop, dropped)
     if not replace and not drop:
         return Prepared(body)
     return Prepared(splice.edit(body, replace, drop, seen.spans), tuple(dropped))
-
-
-def _strip(
-    body: bytes,
-    name: str,
-    member: splice.Member,
-    fields: tuple[str, ...],
-    replace: dict[str, bytes],
-    drop: dict[str, None],
-    dropped: dict[str, None],
-) -> None:
-    value = body[member.value : member.end]
-    try:
-        inner = splice.members(value)
-    except splice.Malformed:
-        return
-    gone = [field for field in fields if field in inner]
-    if not gone:
-        return
-    dropped.update((f"{name}.{field}", None) for field in gone)
-    if len(gone) == len(inner):
-        drop[name] = None
-    else:
-        replace[name] = splice.edit(value, None, gone, inner)
 
 
 def _edit_tools(
@@ -371,8 +351,8 @@ def _edit_tools(
         except splice.Malformed:
             kept.append(tool)
             continue
-        if without_server_tools and _is_server_tool(_text(tool, inner.get("type"))):
-            name = _text(tool, inner.get("name")) or _text(tool, inner.get("type"))
+        if without_server_tools and _is_server_tool(text_of(tool, inner.get("type"))):
+            name = text_of(tool, inner.get("name")) or text_of(tool, inner.get("type"))
             removed.add(name)
             dropped[f"tools.{name[:64]}"] = None
             changed = True
@@ -395,47 +375,6 @@ def _edit_tools(
         # A choice without tools, or of a tool that is not offered, is refused by every provider.
         if not kept or (wanted.type == "tool" and wanted.name in removed):
             drop["tool_choice"] = dropped["tool_choice"] = None
-
-
-def _edit_system(
-    body: bytes, member: splice.Member, replace: dict[str, bytes], drop: dict[str, None], dropped: dict[str, None]
-) -> None:
-    """Leave out the line that Claude Code puts first for its own provider: it changes with each of its requests."""
-    if body.find(_BILLING.encode(), member.value, member.end) < 0:
-        return
-    value = body[member.value : member.end]
-    name = "system." + _BILLING[:-1]
-    if value.startswith(b'"'):
-        text = splice.loads(value)
-        if not text.startswith(_BILLING):
-            return
-        rest = text.partition("\n")[2].lstrip("\n")
-        if rest.strip():
-            replace["system"] = splice.dumps(rest)
-        else:
-            drop["system"] = None
-        dropped[name] = None
-        return
-    try:
-        blocks = splice.elements(value)
-        first = splice.members(blocks[0]) if blocks else {}
-    except splice.Malformed:
-        return
-    if not blocks or not _text(blocks[0], first.get("text")).startswith(_BILLING):
-        return
-    if len(blocks) == 1:
-        drop["system"] = None
-    else:
-        replace["system"] = b"[" + b",".join(blocks[1:]) + b"]"
-    dropped[name] = None
-
-
-def _text(source: bytes, member: splice.Member | None) -> str:
-    """The text that a member holds, ``""`` where it holds none."""
-    if member is None:
-        return ""
-    value = splice.loads(source[member.value : member.end])
-    return value if isinstance(value, str) else ""
 
 
 # ------------------------------------------------------------------------------------------ the conversation's id

@@ -16,6 +16,7 @@ from ..errors import Kind, Verdict
 from ..interfaces import Ending, IAnswerReader, Target
 from ..records import Usage
 from ..usage import estimate, merge
+from .anthropic_filter import EventFilter
 from .anthropic_seen import (
     REFUSED,
     SeenEvent,
@@ -55,13 +56,16 @@ _PASSING = frozenset({b"content_block_delta", b"content_block_start", b"content_
 def reader(stream: bool, encoding: bytes, target: Target) -> IAnswerReader:
     """See :meth:`mportrouter.interfaces.IDialect.reader`."""
     signer = target.capabilities.thinking_signature
+    unwanted = target.capabilities.strip_events
     inner: PlainReader
     if not stream:
-        inner = MessageReader(target.model, signer if signer != "anthropic" else None)
+        inner = MessageReader(target.model, signer if signer != "anthropic" else None, unwanted)
     elif signer == "anthropic":
         inner = EventReader()
     else:
         inner = WrappingReader(EventWrapper(signer, target.model))
+    if stream and unwanted:
+        inner = FilteringReader(inner, EventFilter(unwanted))
     return see_through(inner, encoding)
 
 
@@ -351,3 +355,38 @@ class WrappingReader(EventReader):
             super().feed(rest)
         end, ending = super().finish()
         return rest + end, ending
+
+
+@implementer(IAnswerReader)
+class FilteringReader:
+    """
+    Reads an event stream some of whose events are not passed on. What is left out counts all the same: it commits, and
+    its usage is the answer's.
+
+    :param inner: reads the whole stream.
+    """
+
+    __slots__ = ("_filter", "_inner")
+
+    rewrites = True
+
+    def __init__(self, inner: PlainReader, filter: EventFilter) -> None:
+        self._inner = inner
+        self._filter = filter
+
+    @property
+    def state(self) -> str:
+        return self._inner.state
+
+    @property
+    def verdict(self) -> Verdict | None:
+        return self._inner.verdict
+
+    def feed(self, data: bytes) -> bytes:
+        """See :meth:`mportrouter.interfaces.IAnswerReader.feed`."""
+        return self._filter.feed(self._inner.feed(data))
+
+    def finish(self) -> tuple[bytes, Ending]:
+        """See :meth:`mportrouter.interfaces.IAnswerReader.finish`."""
+        rest, ending = self._inner.finish()
+        return self._filter.feed(rest) + self._filter.finish(), ending

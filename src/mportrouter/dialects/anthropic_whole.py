@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from zope.interface import implementer
 
 from .. import splice
@@ -9,6 +11,7 @@ from ..errors import Verdict
 from ..interfaces import Ending, IAnswerReader
 from ..records import Usage
 from ..usage import merge
+from .anthropic_filter import without_blocks
 from .anthropic_seen import REFUSED, SeenMessage, decode_message, garbage, read_whole_slowly, trouble_in
 from .anthropic_signatures import wrap_message
 
@@ -25,16 +28,18 @@ class MessageReader:
 
     :param model: the model that was asked for.
     :param signer: who signs its thinking, where that is not Anthropic.
+    :param unwanted: types of blocks that are not passed on.
     """
 
-    __slots__ = ("_model", "_pieces", "_signer", "_size", "_tail", "rewrites", "state", "verdict")
+    __slots__ = ("_model", "_pieces", "_signer", "_size", "_tail", "_unwanted", "rewrites", "state", "verdict")
 
-    def __init__(self, model: str, signer: str | None) -> None:
+    def __init__(self, model: str, signer: str | None, unwanted: Collection[str] = ()) -> None:
         self.state = "hold"
         self.verdict: Verdict | None = None
-        self.rewrites = signer is not None
+        self.rewrites = signer is not None or bool(unwanted)
         self._model = model
         self._signer = signer
+        self._unwanted = unwanted
         self._pieces: list[bytes] = []
         self._size = 0
         self._tail = b""
@@ -46,12 +51,12 @@ class MessageReader:
         self._pieces.append(data)
         self._size += len(data)
         if self._size <= JSON_LIMIT:
-            return data if self._signer is None else b""
+            return b"" if self.rewrites else data
         # An answer as large as this is no error message, and may not fill the memory.
         self.state = "content"
         held, self._pieces = b"".join(self._pieces), []
         self._tail = held[-_TAIL:]
-        return data if self._signer is None else held
+        return held if self.rewrites else data
 
     def finish(self) -> tuple[bytes, Ending]:
         if self.state == "content":
@@ -59,9 +64,13 @@ class MessageReader:
         body, self._pieces = b"".join(self._pieces), []
         seen = self._judge(body)
         if seen is None:
-            return body if self._signer is not None else b"", Ending(False, None, self.verdict)
+            return body if self.rewrites else b"", Ending(False, None, self.verdict)
         self.state = "content"
-        rest = b"" if self._signer is None else wrap_message(body, self._signer, self._model)
+        rest = b""
+        if self.rewrites:
+            rest = body if self._signer is None else wrap_message(body, self._signer, self._model)
+            if self._unwanted:
+                rest = without_blocks(rest, self._unwanted)
         return rest, Ending(True, merge(None, seen.usage), None, seen.model)
 
     def _judge(self, body: bytes) -> SeenMessage | None:

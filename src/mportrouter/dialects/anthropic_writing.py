@@ -131,7 +131,7 @@ class _Writing:
             system_turns="placed" if capabilities.mid_system else "user_text",
             prefill=capabilities.prefill,
             pair=True,
-            reasoning=True,
+            reasoning=capabilities.thinking_blocks != "strip",
             text_reasoning=capabilities.thinking_signature != NAME,
             cache_marks=max(0, 4 - fixed) if own else 0,
         )

@@ -85,6 +85,64 @@ class ThinkingTests(SynchronousTestCase):
         self.assertIn(b'"content":[{"type":"tool_use","id":"t","name":"n","input":{ "n":1.0 }}]}', dropped)
         self.assertTrue(dropped.endswith(b', "max_tokens" : 5}'))
 
+    def test_sanitise(self) -> None:
+        """Where text that nobody signed is taken, what others thought goes as text; what has none is left out."""
+        sanitising = attrs.evolve(MINIMAX, thinking_blocks="sanitise")
+        self.assertEqual(self.content(sanitising, thinking(OURS)), ([thinking("sig+/=é"), TEXT], ()))
+        self.assertEqual(self.content(sanitising, thinking(None)), ([thinking(""), TEXT], ()))
+        for signed, issuer in (("EqQB", "anthropic"), (THEIRS, "kimi"), ("rt1.damaged", "another provider")):
+            got = self.content(sanitising, thinking(signed), thinking(signed, " \n"))
+            wanted = (f"signatures of {issuer}", f"thinking blocks of {issuer}")
+            self.assertEqual(got, ([thinking(""), TEXT], wanted))
+        redacted = {"type": "redacted_thinking", "data": THEIRS}
+        self.assertEqual(self.content(attrs.evolve(sanitising, redacted_thinking=True), redacted)[0], [TEXT])
+
+    def test_sanitise_for_anthropic(self) -> None:
+        """Anthropic takes no thinking without its own signature, whatever the column says."""
+        sanitising = attrs.evolve(ANTHROPIC, thinking_blocks="sanitise")
+        self.assertEqual(self.content(sanitising, thinking("EqQB")), ([thinking("EqQB"), TEXT], ()))
+        for block in (thinking(THEIRS), thinking("")):
+            self.assertEqual(self.content(sanitising, block)[0], [TEXT])
+
+    def test_strip(self) -> None:
+        """An upstream that refuses thinking gets none, not even its own; what else a turn said stays."""
+        redacted = {"type": "redacted_thinking", "data": "EmwK"}
+        for capabilities in (MINIMAX, ANTHROPIC, attrs.evolve(MINIMAX, redacted_thinking=True)):
+            stripping = attrs.evolve(capabilities, thinking_blocks="strip")
+            for block in (thinking("EqQB"), thinking(OURS), thinking(THEIRS), thinking(""), thinking(None)):
+                self.assertEqual(self.content(stripping, block), ([TEXT], ("thinking blocks",)))
+            self.assertEqual(self.content(stripping, redacted), ([TEXT], ("redacted_thinking blocks",)))
+
+    def test_strip_whole_turns(self) -> None:
+        """A turn of thinking alone goes; where one must stand, it says next to nothing."""
+        stripping = attrs.evolve(MINIMAX, thinking_blocks="strip")
+        between = messages(ready(body(messages=[USER, assistant(thinking(OURS)), USER]), stripping))
+        self.assertEqual(between, [USER, USER])
+        first = messages(ready(body(messages=[assistant(thinking(OURS)), USER]), stripping))
+        self.assertEqual(first, [assistant({"type": "text", "text": "..."}), USER])
+
+    def test_strip_in_an_open_loop(self) -> None:
+        """Anthropic is asked for the rest of a tool loop without thinking where the loop's own may not reach it."""
+        use = {"type": "tool_use", "id": "t", "name": "n", "input": {}}
+        result = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": "r"}]}
+        raw = body(
+            messages=[USER, assistant(thinking("EqQB"), use), result],
+            thinking={"type": "enabled", "budget_tokens": 2000},
+        )
+        got = json.loads(ready(raw, attrs.evolve(ANTHROPIC, thinking_blocks="strip")).body)
+        self.assertEqual((got["messages"][1], got["thinking"]), (assistant(use), {"type": "disabled"}))
+        self.assertIs(ready(raw, ANTHROPIC).body, raw)
+
+    def test_columns_append_only(self) -> None:
+        """However thinking is treated, a longer history begins with the bytes of the shorter one."""
+        history = [USER, assistant(thinking("EqQB"), thinking(OURS), TEXT), USER, assistant(thinking(THEIRS)), USER]
+        for word in ("preserve", "sanitise", "strip"):
+            columns = attrs.evolve(MINIMAX, thinking_blocks=word, strip_block_fields=("cache_control",))
+            whole = encode_messages(ready(body(messages=history), columns))
+            for count in (1, 3):
+                part = encode_messages(ready(body(messages=history[:count]), columns))
+                self.assertTrue(whole.startswith(part[:-1]), (word, count))
+
     def test_only_content_blocks(self) -> None:
         """What only looks like thinking, inside a tool's input or a text, stays."""
         use = {"type": "tool_use", "id": "t", "name": "n", "input": {"type": "thinking", "signature": "rt1.x.y"}}

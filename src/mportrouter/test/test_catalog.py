@@ -93,6 +93,18 @@ class RowsTests(SynchronousTestCase):
         refused = {"max_output_tokens", "metadata", "temperature", "user", "stream_options", "previous_response_id"}
         self.assertLessEqual(refused, set(columns.strip_fields))
 
+    def test_clean_up(self) -> None:
+        """Each of the shipped tiers' providers is spared what it refuses, and none its own thinking."""
+        for name, thinking, marks in (
+            ("deepseek", "sanitise", ("cache_control",)),
+            ("kimi-code", "preserve", ("cache_control",)),
+            ("minimax", "preserve", ()),
+        ):
+            columns = catalog.provider(name).dialects["anthropic"].capabilities
+            self.assertEqual((columns.thinking_blocks, columns.strip_block_fields), (thinking, marks), name)
+            self.assertIn("reasoning_effort", columns.strip_fields)
+            self.assertEqual(columns.strip_events, ())
+
     def test_minimax_differences(self) -> None:
         """What MiniMax ignores or refuses is in its columns."""
         row = catalog.provider("minimax")

@@ -226,6 +226,9 @@ class ChainTests(SynchronousTestCase):
         """A key may go in a field of another name."""
         text = "upstreams: {minimax: {auth_style: X-Corp-Token}}"
         self.assertEqual(load(text).upstreams["minimax"].auth_style, "x-corp-token")
+        for given, style in (("header:Token", "header:token"), ("header:x-corp-token", "header:x-corp-token")):
+            loaded = load(f"upstreams: {{minimax: {{auth_style: '{given}'}}}}")
+            self.assertEqual(loaded.upstreams["minimax"].auth_style, style)
 
 
 class PrintedTests(SynchronousTestCase):

@@ -69,6 +69,12 @@ class CredentialTests(SynchronousTestCase):
         self.assertIsNone(self.field("none"))
         self.assertEqual(self.field("x-api-key", "sk-ant-oat01-x"), (b"authorization", b"Bearer sk-ant-oat01-x"))
 
+    def test_named_field(self) -> None:
+        """A field that was named by itself holds the key as it is, whatever key it is."""
+        for style, name in (("header:token", b"token"), ("header:authorization", b"authorization")):
+            for key in ("k", "sk-ant-oat01-x"):
+                self.assertEqual(self.field(style, key), (name, key.encode()))
+
     def test_own_field(self) -> None:
         """A key may go in a field of any name; what a client has in it does not go along."""
         made = onward("custom", "anthropic", auth_style="x-corp-token")
