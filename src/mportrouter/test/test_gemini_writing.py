@@ -349,7 +349,10 @@ class RoundTripTests(SynchronousTestCase):
                 {"functionDeclarations": [{"name": "f", "description": "d", "parametersJsonSchema": SCHEMA}]},
                 {"googleSearch": {}},
             ],
-            "toolConfig": {"functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": ["f"]}},
+            "toolConfig": {
+                "functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": ["f"]},
+                "includeServerSideToolInvocations": True,
+            },
             "generationConfig": {
                 "temperature": 0.5, "topP": 0.9, "topK": 3, "seed": 1, "stopSequences": ["X"], "maxOutputTokens": 7,
                 "thinkingConfig": {"thinkingLevel": "LOW", "includeThoughts": True},
