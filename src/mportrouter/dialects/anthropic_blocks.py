@@ -204,7 +204,10 @@ def citation(raw: Mapping[str, Any]) -> Citation:
 
 
 def _image(block: Mapping[str, Any]) -> Image:
-    return Image(media(block.get("source")), None, cache_of(block.get("cache_control")))
+    shown = media(block.get("source"))
+    if shown.kind in ("text", "parts"):
+        raise Wrong("source.type: a picture has bytes, a URL or a file id")
+    return Image(shown, None, cache_of(block.get("cache_control")))
 
 
 def media(source: Any) -> Media:

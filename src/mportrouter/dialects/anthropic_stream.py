@@ -291,7 +291,7 @@ class EventReader:
             self._end_with(seen)
         elif kind == "message_stop":
             self._complete = True
-        elif kind.encode() in _MORE:
+        elif kind.encode("utf-8", "replace") in _MORE:
             self._stopped = False
         elif kind not in _CONTENT_EVENTS and not self._complete and (trouble := trouble_in(kind, seen)) is not None:
             self._error = trouble

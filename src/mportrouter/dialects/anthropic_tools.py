@@ -18,7 +18,7 @@ _SERVER = {
     "web_fetch_": "web_fetch",
     "code_execution_": "code_execution",
 }
-_OPTIONS = ("allowed_domains", "blocked_domains", "max_uses")
+_DOMAINS = ("allowed_domains", "blocked_domains")
 _PLACE = ("city", "region", "country", "timezone")
 
 _TEXT = {"type": "string"}
@@ -130,7 +130,16 @@ def _read(raw: dict[str, Any]) -> Tool:
 
 
 def _options(raw: Mapping[str, Any]) -> dict[str, Any]:
-    options = {name: raw[name] for name in _OPTIONS if raw.get(name) is not None}
+    options: dict[str, Any] = {}
+    for name in _DOMAINS:
+        if (domains := raw.get(name)) is not None:
+            if not (isinstance(domains, list) and all(isinstance(one, str) for one in domains)):
+                raise Wrong(f"{name}: a list of texts is wanted")
+            options[name] = domains
+    if (uses := raw.get("max_uses")) is not None:
+        if isinstance(uses, bool) or not isinstance(uses, int):
+            raise Wrong("max_uses: a whole number is wanted")
+        options["max_uses"] = uses
     place = raw.get("user_location")
     if isinstance(place, Mapping):
         options["user_location"] = {name: place[name] for name in _PLACE if isinstance(place.get(name), str)}

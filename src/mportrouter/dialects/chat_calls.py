@@ -42,7 +42,8 @@ class PendingCall:
 
     def whole(self) -> bool:
         """Whether the arguments that came are a whole JSON object."""
-        return _object("".join(self.pieces)) is not None
+        # All of them are looked at only where the last one can have been the end.
+        return self.pieces[-1].rstrip().endswith("}") and _object("".join(self.pieces)) is not None
 
 
 class Calls:

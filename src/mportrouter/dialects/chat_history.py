@@ -129,6 +129,9 @@ class History:
         if self._field:
             self._echo(message, reasoning, details)
         if calls:
+            if self._capabilities.thought_signature == "required" and "extra_content" not in calls[0]:
+                # The first call of a step alone has one.
+                calls[0]["extra_content"] = {"google": {"thought_signature": _NO_SIGNATURE}}
             message["tool_calls"] = calls
         return message
 
@@ -142,19 +145,15 @@ class History:
             message[field] = reasoning or _LOST
 
     def _call(self, call: ToolCall) -> dict[str, Any]:
-        names, rule = self._names, self._capabilities.thought_signature
+        names = self._names
         written: dict[str, Any] = {
             "id": call.id,
             "type": "function",
             "function": {"name": names.wire(call.name, call.namespace), "arguments": names.arguments(call)},
         }
-        if rule != "none":
-            opaque = call.opaque
-            signature = opaque.value if opaque is not None and opaque.kind == "thought" else ""
-            if not signature and rule == "required":
-                signature = _NO_SIGNATURE
-            if signature:
-                written["extra_content"] = {"google": {"thought_signature": signature}}
+        opaque = call.opaque
+        if opaque is not None and opaque.kind == "thought" and self._capabilities.thought_signature != "none":
+            written["extra_content"] = {"google": {"thought_signature": opaque.value}}
         return written
 
     # ------------------------------------------------------------------------------------------- the user

@@ -29,6 +29,8 @@ _READ_CONFIG = frozenset(
         "responseJsonSchema", "thinkingConfig", "mediaResolution", "responseModalities",
     }
 )  # fmt: skip
+#: Members of ``toolConfig``; whether the provider's tools go beside functions follows from the tools.
+_READ_CHOICE = frozenset({"functionCallingConfig", "includeServerSideToolInvocations"})
 #: Members of a function's declaration that have a neutral counterpart.
 _READ_FUNCTION = frozenset({"name", "description", "parameters", "parametersJsonSchema"})
 
@@ -119,9 +121,7 @@ def _server(name: str, options: Mapping[str, Any]) -> Tool:
 
 
 def _choice(config: Mapping[str, Any], unread: list[str]) -> ToolChoice | None:
-    # That both kinds of tools may be called follows from their being there: the writer says it anew.
-    read = ("functionCallingConfig", "includeServerSideToolInvocations")
-    unread += [f"toolConfig.{name}" for name in config if camel(name) not in read]
+    unread += [f"toolConfig.{name}" for name in config if camel(name) not in _READ_CHOICE]
     calling = mapping(config, "functionCallingConfig")
     if calling is None:
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from msgspec.structs import replace
 
@@ -74,7 +74,7 @@ def settled(parts: list[Part]) -> tuple[Part, ...]:
     A turn's parts with thought signatures where they belong. One that has no text stood before the call that it came
     with, or after the text.
     """
-    if not any(isinstance(each, Reasoning) and _is_bare(each) for each in parts):
+    if not any(is_bare(each) for each in parts):
         return tuple(parts)
     out: list[Part] = []
     waiting: Reasoning | None = None
@@ -85,7 +85,7 @@ def settled(parts: list[Part]) -> tuple[Part, ...]:
             else:
                 _behind(out, waiting)
             waiting = None
-        if isinstance(each, Reasoning) and _is_bare(each):
+        if is_bare(each):
             waiting = each
         else:
             out.append(each)
@@ -94,8 +94,9 @@ def settled(parts: list[Part]) -> tuple[Part, ...]:
     return tuple(out)
 
 
-def _is_bare(part: Reasoning) -> bool:
-    return not part.text and part.opaque is not None and part.opaque.kind == "thought"
+def is_bare(part: Part) -> TypeGuard[Reasoning]:
+    """Whether a part is a thought signature without a text, which belongs to its neighbour."""
+    return isinstance(part, Reasoning) and not part.text and part.opaque is not None and part.opaque.kind == "thought"
 
 
 def _behind(out: list[Part], bare: Reasoning) -> None:

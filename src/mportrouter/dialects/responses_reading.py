@@ -16,6 +16,7 @@ from ..conversation import (
     Conversation,
     OutputFormat,
     Part,
+    Reasoning,
     ReasoningControl,
     Sampling,
     Text,
@@ -135,6 +136,8 @@ class _Turns:
         self._phase: str | None = None
         #: The turn holds results of tools and nothing else yet.
         self._results = False
+        #: The turn holds a message of the assistant.
+        self._said = False
 
     def add(self, role: str, parts: list[Part]) -> None:
         """A turn of its own."""
@@ -147,7 +150,7 @@ class _Turns:
             parts = items.content(item.get("content"), f"{where}.content")
             role = item.get("role")
             if role == "assistant":
-                self._go("assistant")
+                self._message()
                 phase = item.get("phase")
                 if isinstance(phase, str):
                     self._phase = phase
@@ -175,6 +178,20 @@ class _Turns:
         self._close()
         return tuple(self._turns)
 
+    def _message(self) -> None:
+        """A message of the assistant: a second one is a turn of its own, or their words would run into each other."""
+        if self._role == "assistant" and self._said:
+            parts = self._parts
+            kept = len(parts)
+            while kept and isinstance(parts[kept - 1], Reasoning) and not items.is_bare(parts[kept - 1]):
+                kept -= 1
+            thoughts = parts[kept:]
+            del parts[kept:]
+            self._close()
+            self._role, self._parts = "assistant", thoughts
+        self._go("assistant")
+        self._said = True
+
     def _go(self, role: str) -> None:
         if self._role != role:
             self._close()
@@ -183,7 +200,7 @@ class _Turns:
     def _close(self) -> None:
         if self._parts:
             self._turns.append(Turn(self._role, items.settled(self._parts), self._phase))
-        self._role, self._parts, self._phase, self._results = "", [], None, False
+        self._role, self._parts, self._phase, self._results, self._said = "", [], None, False, False
 
 
 def _updated(top: dict[str, Any], item: Mapping[str, Any]) -> dict[str, Any]:
