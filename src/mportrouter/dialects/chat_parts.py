@@ -67,8 +67,8 @@ class Parts:
     """
 
     __slots__ = (
-        "_before", "_calls", "_details", "_model", "_next", "_origin", "_partial", "_refused", "_splitter", "_stops",
-        "finished", "key", "kind", "said", "seen", "tags",
+        "_before", "_calls", "_details", "_model", "_next", "_origin", "_partial", "_plain", "_refused",
+        "_splitter", "_stops", "finished", "key", "kind", "said", "seen", "tags",
     )  # fmt: skip
 
     def __init__(
@@ -82,6 +82,7 @@ class Parts:
         self._calls = Calls(names, capabilities.cumulative_arguments, self._origin, self._model)
         self._splitter = ThinkingSplitter()
         self._details: list[dict[str, Any]] = []
+        self._plain = False  # reasoning has come in a member of its own
         self._refused: list[str] = []
         self._next = 0
         self._before = 0  # characters of content in text parts that were closed
@@ -95,9 +96,11 @@ class Parts:
     def take(self, words: Words, out: list[Event]) -> None:
         """Take a delta or a message: reasoning, then text, then calls, as they follow each other in a model's turn."""
         thought = words.reasoning_content or words.reasoning
+        self._plain = self._plain or bool(thought)
         if words.reasoning_details:
             told = self._note(words.reasoning_details)
-            thought = thought or told
+            # Where another member has the words, the entries repeat them.
+            thought = thought if self._plain else told
         if thought:
             self._delta("reasoning", thought, out)
         content = words.content

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from itertools import count
 from typing import Any
 
+from msgspec.structs import replace
+
 from .. import envelope, splice
 from ..conversation import Foreign, Opaque
 from ..events import Cite, Close, Delta, Event, Hidden, Open, Other, Searched, Sign
@@ -25,16 +27,25 @@ from .responses_wire import WireEvent
 _WRAPPERS = frozenset({"parallel", "multi_tool_use.parallel"})
 #: Calls, and where their arguments stand.
 CALLS = {"function_call": "arguments", "custom_tool_call": "input"}
+#: Dialects whose clients see the texts of an answer as one, and what stands between two messages there.
+_JOINING = frozenset({"openai-chat", "gemini"})
+_GAP = "\n\n"
 
 
 class Piece:
-    """One text of an item: a part of a message, reasoning, or a call's arguments."""
+    """
+    One text of an item: a part of a message, reasoning, or a call's arguments.
 
-    __slots__ = ("cited", "closed", "key", "kind", "open", "sent", "size")
+    :ivar gap: characters that were put before it.
+    """
 
-    def __init__(self, key: int, kind: str) -> None:
+    __slots__ = ("cited", "closed", "gap", "item", "key", "kind", "open", "sent", "size")
+
+    def __init__(self, key: int, kind: str, item: Item) -> None:
         self.key = key
         self.kind = kind
+        self.item = item
+        self.gap = 0
         self.open = self.closed = False
         self.sent: list[str] = []
         self.size = 0
@@ -81,6 +92,8 @@ class Delivery:
         self._last = -1  # index of the item that was added last
         self._searches = 0
         self._refusal: str | None = None
+        self._joins = context.conversation.dialect in _JOINING
+        self._spoke: Item | None = None  # the message whose text came last
 
     def _begin_call(self, item: Item, found: Mapping[str, Any], out: list[Event]) -> None:
         """A call whose name is known."""
@@ -147,8 +160,7 @@ class Delivery:
                 annotations = part.get("annotations")
                 for annotation in (annotations if isinstance(annotations, list) else [])[piece.cited :]:
                     if isinstance(annotation, dict):
-                        piece.cited += 1
-                        out.append(Cite(piece.key, items.citation(annotation)))
+                        self._cite(piece, annotation, out)
         self._close(item, out)
 
     def _reasoning(self, item: Item, found: Mapping[str, Any], out: list[Event]) -> None:
@@ -243,7 +255,7 @@ class Delivery:
     def _part(self, item: Item, kind: str, index: int) -> Piece:
         piece = item.pieces.get((kind, index))
         if piece is None:
-            piece = item.pieces[kind, index] = Piece(next(self._keys), kind)
+            piece = item.pieces[kind, index] = Piece(next(self._keys), kind, item)
         return piece
 
     def _holds(self, item: Item | None) -> bool:
@@ -262,7 +274,19 @@ class Delivery:
                 return
             piece.open = True
             out.append(Open(piece.key, piece.kind))
+            if piece.kind == "text":
+                if self._joins and self._spoke is not None and self._spoke is not piece.item:
+                    piece.gap = len(_GAP)
+                    out.append(Delta(piece.key, _GAP))
+                self._spoke = piece.item
         out.append(Delta(piece.key, text))
+
+    def _cite(self, piece: Piece, annotation: Mapping[str, Any], out: list[Event]) -> None:
+        piece.cited += 1
+        citation = items.citation(annotation)
+        if piece.gap and citation.start is not None and citation.end is not None:
+            citation = replace(citation, start=citation.start + piece.gap, end=citation.end + piece.gap)
+        out.append(Cite(piece.key, citation))
 
     def _rest(self, piece: Piece, whole: str, out: list[Event], item: Item | None = None) -> None:
         """What of a whole text was not given out yet; nothing where another text was."""

@@ -14,9 +14,8 @@ from zope.interface import implementer
 
 from .. import sse
 from ..errors import Kind, Verdict
-from ..events import Cite, End, Event, Failed, Start, Tally
+from ..events import End, Event, Failed, Start, Tally
 from ..interfaces import AnswerContext, IEventReader
-from . import responses_items as items
 from . import responses_wire as wire
 from .responses_delivery import CALLS, Delivery, Item
 from .responses_errors import garbage, verdict_in
@@ -205,9 +204,10 @@ class ResponsesReader(Delivery):
         piece = self._piece(event, "message", "text")
         annotation = wire.value(event.annotation)
         if isinstance(annotation, dict):
-            piece.cited += 1
             if piece.open and not piece.closed:
-                out.append(Cite(piece.key, items.citation(annotation)))
+                self._cite(piece, annotation, out)
+            else:
+                piece.cited += 1
 
     def _summary_delta(self, event: WireEvent, out: list[Event]) -> None:
         item = self._item(event.output_index, "reasoning")

@@ -107,6 +107,10 @@ class PairTests(SynchronousTestCase):
         self.assertEqual(Carried(upstream, client, cuts(source, seed, 9)).body, carried.body)
         check(client, carried.body)
         meant, got = told(heard(upstream, source)), told(heard(client, carried.body))
+        if upstream == "openai-responses" and client in ("openai-chat", "gemini"):
+            # Messages that become one text are kept apart by an empty line.
+            for each in (meant, got):
+                each.text = each.text.replace("\n\n", "")
         self.assertEqual(got, meant)
         self.assertTrue(carried.ending.complete)
 
