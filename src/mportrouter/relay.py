@@ -435,6 +435,8 @@ class Exchange(Walk):
             record.model = attempt.model
         if ending is not None:
             record.usage = usage = ending.usage
+            if usage is not None and usage.estimated and not usage.prompt and attempt is not None:
+                usage.input = self._runtime.estimate(attempt, self._look.size)
             if self._place is not None:
                 self._settle_place(None if usage is None else usage.prompt - usage.cache_read + usage.output)
         if self._prepared is not None:

@@ -74,7 +74,8 @@ class _Seen:
 
     def ending(self) -> Ending:
         usage = self.usage
-        if not self.complete and (usage is not None or self.payload):
+        # A Chat stream tells its usage only where the client asked for it.
+        if (usage is None or not self.complete) and (usage is not None or self.payload):
             usage = estimate(None if usage is None else msgspec.structs.replace(usage), self.payload)
         error = self.error or self.verdict
         return Ending(self.complete and error is None, usage, error, self.model)

@@ -143,7 +143,8 @@ class Translator:
         if self._whole:
             if self.state is HOLD:
                 self.state = CONTENT
-            return out + self._held, Ending(True, self._usage, None, self._model)
+            used = estimate(None, self._payload) if self._usage is None and self._payload else self._usage
+            return out + self._held, Ending(True, used, None, self._model)
         usage = self._usage
         if self._payload and usage is None:
             usage = estimate(None, self._payload)

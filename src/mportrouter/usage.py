@@ -130,7 +130,8 @@ def _leniently(raw: bytes) -> _Fields | None:
 
 def estimate(usage: Usage | None, text_bytes: int) -> Usage:
     """
-    The usage of an answer that was cut before the provider told: the prompt as it began, the output by its size.
+    The usage of an answer whose provider did not tell it, or was cut before: the prompt as far as it was told, the
+    output by its size.
 
     :param text_bytes: bytes of text, thinking and tool arguments that came.
     """

@@ -165,6 +165,15 @@ class CrossingTests(SynchronousTestCase):
         self.assertEqual(relayed.content.count(b"event: ping"), 2)
         self.assertTrue(relayed.content.endswith(b'event: message_stop\ndata: {"type":"message_stop"}\n\n'))
 
+    def test_usage_not_told(self) -> None:
+        """Where a provider tells no usage it is estimated, and said to be; nothing is free of charge for that."""
+        silent = [*STREAM[:4], chunk({}, "stop"), *STREAM[5:]]
+        relayed = Relayed({"b": [silent]}, streamed=True, dialects=CHAT).run()
+        used = relayed.record.usage
+        assert used is not None
+        self.assertTrue(used.estimated)
+        self.assertEqual((used.input, used.output), (len(relayed.body), 2))
+
     def test_stream_only(self) -> None:
         """An upstream that streams whatever it is asked still gives a whole answer."""
         relayed = Relayed({"b": [list(STREAM)]}, dialects=CHAT).run()

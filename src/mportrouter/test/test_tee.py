@@ -227,4 +227,4 @@ class WholeTeeTests(SynchronousTestCase):
         """A compressed answer is seen through."""
         reading = see_through(WholeTee(LineReader()), b"gzip")
         reading.feed(gzip.compress(spelt([*HEAD, *words("x"), Close(0), Finish("end"), End()])))
-        self.assertEqual(reading.finish()[1], Ending(True, None, None, "m"))
+        self.assertEqual(reading.finish()[1], Ending(True, Usage(output=1, estimated=True), None, "m"))
