@@ -13,6 +13,7 @@ from .anthropic_seen import REFUSED
 from .anthropic_signatures import boundary
 
 _DELTA = b'data: {"type":"content_block_delta","index":'
+_NAMED = b"event: content_block_delta\n" + _DELTA
 _PING = sse.event("ping", b'{"type":"ping"}')
 #: A life sign to whoever does not understand ``ping``: clients skip comments.
 _COMMENT = b": \n\n"
@@ -60,6 +61,10 @@ class EventFilter:
     def feed(self, data: bytes) -> bytes:
         """:returns: what is left of the events that are whole by now."""
         pending = self._pending
+        if not pending and data.endswith(b"\n\n") and b"\r" not in data and data[0] != 10 and b"\n\n\n" not in data:
+            # As nearly every read is: whole events, one blank line after each.
+            self._skip_lf = False
+            return b"".join([self._event(block + b"\n\n") for block in data[:-2].split(b"\n\n")])
         begin = max(0, len(pending) - 2)
         pending += data
         if self._skip_lf and pending:
@@ -104,9 +109,8 @@ class EventFilter:
         return self._life
 
     def _judged(self, event: bytes) -> bytes:
-        at = event.find(_DELTA)
-        if at == 0 or (at > 0 and event[at - 1] in b"\r\n"):
-            start = at + len(_DELTA)
+        start = len(_NAMED) if event.startswith(_NAMED) else len(_DELTA) if event.startswith(_DELTA) else 0
+        if start:
             end = event.find(b",", start)
             digits = event[start:end]
             if digits.isdigit():
