@@ -224,6 +224,14 @@ def _wants_usage(member: msgspec.Raw | memoryview | None) -> bool:
 # ------------------------------------------------------------------------------------------ the body for an upstream
 
 
+#: Members by the words of the column ``sampling_refused``, where those are others.
+_SAMPLING = {
+    "penalties": ("frequency_penalty", "presence_penalty"),
+    "logprobs": ("logprobs", "top_logprobs"),
+    "choices": ("n",),
+}
+
+
 def prepare(body: bytes, look_: Look, target: Target) -> Prepared:
     """See :meth:`mportrouter.interfaces.IDialect.prepare`."""
     seen = look_ if isinstance(look_, ChatLook) and look_.body is body else look(body)
@@ -239,6 +247,10 @@ def prepare(body: bytes, look_: Look, target: Target) -> Prepared:
         unwanted.append("stream_options")
     if not capabilities.parallel_flag:
         unwanted.append("parallel_tool_calls")
+    if target.model != seen.model:
+        # Written for the model that the client named; the one that it gets instead may refuse what that one takes.
+        for refused in capabilities.sampling_refused:
+            unwanted += _SAMPLING.get(refused, (refused,))
     for name in unwanted:
         if name in values and name not in ("model", "messages"):
             drop[name] = None

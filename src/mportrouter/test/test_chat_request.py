@@ -117,6 +117,15 @@ class PrepareTests(SynchronousTestCase):
         done = self.ready(body(user="u", store=None, n=1), strip_fields=("user", "store"))
         self.assertEqual((json.loads(done.body), done.dropped), (json.loads(body(n=1)), ("user",)))
 
+    def test_other_model(self) -> None:
+        """Where the router puts another model in, sampling that this one refuses goes; the client's own choice stays."""
+        raw = body(temperature=0, presence_penalty=1, top_p=0.5, n=2)
+        columns: dict[str, Any] = {"sampling_refused": ("temperature", "penalties", "choices")}
+        self.assertIs(self.ready(raw, **columns).body, raw)
+        done = self.ready(raw, "gpt-6", **columns)
+        self.assertEqual(done.dropped, ("temperature", "presence_penalty", "n"))
+        self.assertEqual(json.loads(done.body), {**json.loads(body(top_p=0.5)), "model": "gpt-6"})
+
     def test_flags(self) -> None:
         """Flags that it does not know go."""
         raw = body(stream=True, stream_options={"include_usage": True}, parallel_tool_calls=False)
