@@ -118,7 +118,7 @@ class PrepareTests(SynchronousTestCase):
         self.assertEqual((json.loads(done.body), done.dropped), (json.loads(body(n=1)), ("user",)))
 
     def test_other_model(self) -> None:
-        """Where the router puts another model in, sampling that this one refuses goes; the client's own choice stays."""
+        """Where the router puts another model in, sampling that it refuses goes; the client's own choice stays."""
         raw = body(temperature=0, presence_penalty=1, top_p=0.5, n=2)
         columns: dict[str, Any] = {"sampling_refused": ("temperature", "penalties", "choices")}
         self.assertIs(self.ready(raw, **columns).body, raw)
