@@ -15,8 +15,8 @@ import attrs
 import msgspec
 
 from .. import envelope, splice
-from ..errors import Kind, RouterError
 from ..interfaces import Look, Prepared, RoutingText, Target
+from ..toplevel import BodyLook, integer, opened, unreadable
 from . import anthropic_loop, anthropic_members, anthropic_messages
 from .anthropic_members import text_of
 from .anthropic_turn import last_user_text, might_hold_command, routing_text
@@ -32,8 +32,6 @@ __all__ = [
     "session",
 ]
 
-#: Characters of a model's name; real ones have a few dozen, and it goes into headers and logs.
-_MODEL_LIMIT = 256
 #: Characters of a conversation's id that are kept.
 _SESSION_LIMIT = 512
 
@@ -71,14 +69,12 @@ _messages = msgspec.json.Decoder(list[_Message]).decode
 _parts = msgspec.json.Decoder(list[_Part]).decode
 _tools = msgspec.json.Decoder(list[_Tool]).decode
 _choice = msgspec.json.Decoder(_Choice).decode
-_string = msgspec.json.Decoder(str).decode
-_integer = msgspec.json.Decoder(int).decode
 
 _NEEDED_BLOCKS = {"image": "images", "document": "documents", "search_result": "search_results"}
 
 
 @attrs.define(slots=True)
-class AnthropicLook(Look):
+class AnthropicLook(BodyLook):
     """
     A look that remembers where things are.
 
@@ -90,18 +86,8 @@ class AnthropicLook(Look):
     :param server_tools: whether ``tools`` offers some that the provider is to run.
     """
 
-    body: bytes = attrs.field(default=b"", repr=False)
-    values: Mapping[str, msgspec.Raw | memoryview] = attrs.field(factory=dict, repr=False)
-    marks: Mapping[str, list[int]] = attrs.field(factory=dict, repr=False)
-    server_tools: bool = False
-    _spans: Mapping[str, splice.Member] | None = attrs.field(default=None, repr=False)
-
-    @property
-    def spans(self) -> Mapping[str, splice.Member]:
-        """Where the members stand: worked out when it is first wanted, which is when something must be edited."""
-        if self._spans is None:
-            self._spans = splice.members(self.body)
-        return self._spans
+    marks: Mapping[str, list[int]] = attrs.field(factory=dict, repr=False, kw_only=True)
+    server_tools: bool = attrs.field(default=False, kw_only=True)
 
 
 def look(body: bytes) -> AnthropicLook:
@@ -110,33 +96,7 @@ def look(body: bytes) -> AnthropicLook:
 
     :raises RouterError: ``BAD_REQUEST``.
     """
-    spans: Mapping[str, splice.Member] | None = None
-    values: Mapping[str, msgspec.Raw | memoryview] | None = splice.values(body)
-    try:
-        if values is None:
-            spans = splice.members(body)
-            view = memoryview(body)
-            values = {name: view[member.value : member.end] for name, member in spans.items()}
-        if not body.isascii():
-            body.decode("utf-8")
-    except splice.Malformed as error:
-        raise RouterError(Kind.BAD_REQUEST, f"the request cannot be read: {error}") from None
-    except UnicodeDecodeError as error:
-        raise RouterError(Kind.BAD_REQUEST, f"the request cannot be read: not UTF-8 (byte {error.start})") from None
-    model = _model(values.get("model"))
-    stream = False
-    if (member := values.get("stream")) is not None:
-        value = bytes(member)
-        if value == b"true":
-            stream = True
-        elif value not in (b"false", b"null"):
-            raise RouterError(Kind.BAD_REQUEST, "`stream` must be true or false")
-    max_output = None
-    if (member := values.get("max_tokens")) is not None:
-        try:
-            max_output = _integer(member)
-        except msgspec.DecodeError:
-            pass  # the provider judges it
+    values, spans, model, stream = opened(body)
     needs: set[str] = set()
     marks: dict[str, list[int]] = {}
     server_tools = False
@@ -166,24 +126,19 @@ def look(body: bytes) -> AnthropicLook:
                 if inner is not None and value[inner.value : inner.end] != b"null":
                     needs.add("structured_output")
     except splice.Malformed as error:
-        raise RouterError(Kind.BAD_REQUEST, f"the request cannot be read: {error}") from None
+        raise unreadable(error) from None
     return AnthropicLook(
-        model, stream, frozenset(needs), max_output, len(body), body, values, marks, server_tools, spans
+        model,
+        stream,
+        frozenset(needs),
+        integer(values, "max_tokens"),
+        len(body),
+        body=body,
+        values=values,
+        marks=marks,
+        server_tools=server_tools,
+        spans=spans,
     )
-
-
-def _model(member: msgspec.Raw | memoryview | None) -> str:
-    if member is None:
-        raise RouterError(Kind.BAD_REQUEST, "`model` is missing")
-    try:
-        model = _string(member)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise RouterError(Kind.BAD_REQUEST, "`model` must be a text") from None
-    if not model.strip():
-        raise RouterError(Kind.BAD_REQUEST, "`model` is empty")
-    if len(model) > _MODEL_LIMIT:
-        raise RouterError(Kind.BAD_REQUEST, f"`model` has more than {_MODEL_LIMIT} characters")
-    return model
 
 
 def _mark(raw: msgspec.Raw | memoryview) -> dict[str, list[int]]:

@@ -13,12 +13,10 @@ import attrs
 import msgspec
 
 from .. import splice
-from ..errors import Kind, RouterError
 from ..interfaces import Look, Prepared, Target
+from ..toplevel import BodyLook, opened, unreadable
 from . import chat_messages
 
-#: Characters of a model's name; it goes into headers and logs.
-_MODEL_LIMIT = 256
 #: Characters of a conversation's id that are kept.
 _SESSION_LIMIT = 512
 #: Header fields in which clients name their conversation, the most telling first.
@@ -51,13 +49,12 @@ _messages = msgspec.json.Decoder(list[_Message]).decode
 _parts = msgspec.json.Decoder(list[_Part]).decode
 _format = msgspec.json.Decoder(_Format).decode
 _options = msgspec.json.Decoder(_Options).decode
-_string = msgspec.json.Decoder(str).decode
 _integer = msgspec.json.Decoder(int).decode
 _REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 @attrs.define(slots=True)
-class ChatLook(Look):
+class ChatLook(BodyLook):
     """
     A look that remembers where things are.
 
@@ -67,18 +64,8 @@ class ChatLook(Look):
     :param usage: whether a stream shall tell its usage.
     """
 
-    body: bytes = attrs.field(default=b"", repr=False, kw_only=True)
-    values: Mapping[str, msgspec.Raw | memoryview] = attrs.field(factory=dict, repr=False, kw_only=True)
     developer: bool = attrs.field(default=False, kw_only=True)
     usage: bool = attrs.field(default=False, kw_only=True)
-    _spans: Mapping[str, splice.Member] | None = attrs.field(default=None, repr=False, kw_only=True)
-
-    @property
-    def spans(self) -> Mapping[str, splice.Member]:
-        """Where the members stand: worked out when it is first wanted, which is when something must be edited."""
-        if self._spans is None:
-            self._spans = splice.members(self.body)
-        return self._spans
 
 
 def look(body: bytes) -> ChatLook:
@@ -87,32 +74,12 @@ def look(body: bytes) -> ChatLook:
 
     :raises RouterError: ``BAD_REQUEST``.
     """
-    spans: Mapping[str, splice.Member] | None = None
-    values: Mapping[str, msgspec.Raw | memoryview] | None = splice.values(body)
-    try:
-        if values is None:
-            spans = splice.members(body)
-            view = memoryview(body)
-            values = {name: view[member.value : member.end] for name, member in spans.items()}
-        if not body.isascii():
-            body.decode("utf-8")
-    except splice.Malformed as error:
-        raise RouterError(Kind.BAD_REQUEST, f"the request cannot be read: {error}") from None
-    except UnicodeDecodeError as error:
-        raise RouterError(Kind.BAD_REQUEST, f"the request cannot be read: not UTF-8 (byte {error.start})") from None
-    model = _model(values.get("model"))
-    stream = False
-    if (member := values.get("stream")) is not None:
-        value = bytes(member)
-        if value == b"true":
-            stream = True
-        elif value not in (b"false", b"null"):
-            raise RouterError(Kind.BAD_REQUEST, "`stream` must be true or false")
+    values, spans, model, stream = opened(body)
     needs: set[str] = set()
     try:
         developer = _look_at_messages(values.get("messages"), needs)
     except splice.Malformed as error:
-        raise RouterError(Kind.BAD_REQUEST, f"the request cannot be read: {error}") from None
+        raise unreadable(error) from None
     _look_at_options(values, needs)
     return ChatLook(
         model,
@@ -126,20 +93,6 @@ def look(body: bytes) -> ChatLook:
         usage=_wants_usage(values.get("stream_options")),
         spans=spans,
     )
-
-
-def _model(member: msgspec.Raw | memoryview | None) -> str:
-    if member is None:
-        raise RouterError(Kind.BAD_REQUEST, "`model` is missing")
-    try:
-        model = _string(member)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise RouterError(Kind.BAD_REQUEST, "`model` must be a text") from None
-    if not model.strip():
-        raise RouterError(Kind.BAD_REQUEST, "`model` is empty")
-    if len(model) > _MODEL_LIMIT:
-        raise RouterError(Kind.BAD_REQUEST, f"`model` has more than {_MODEL_LIMIT} characters")
-    return model
 
 
 def _limit(values: Mapping[str, msgspec.Raw | memoryview]) -> int | None:

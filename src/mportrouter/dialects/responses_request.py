@@ -13,13 +13,11 @@ import attrs
 import msgspec
 
 from .. import splice
-from ..errors import Kind, RouterError
 from ..interfaces import Inexpressible, Look, Prepared, Target
 from ..settings import Capabilities
+from ..toplevel import BodyLook, integer, opened
 from . import responses_input
 
-#: Characters of a model's name; it goes into headers and logs.
-_MODEL_LIMIT = 256
 #: Characters of a conversation's id that are kept.
 _SESSION_LIMIT = 512
 #: Header fields in which clients name their conversation, the most telling first.
@@ -56,13 +54,11 @@ _tools = msgspec.json.Decoder(list[_Tool]).decode
 _typed = msgspec.json.Decoder(_Typed).decode
 _text = msgspec.json.Decoder(_Text).decode
 _cache = msgspec.json.Decoder(_Cache).decode
-_string = msgspec.json.Decoder(str).decode
-_integer = msgspec.json.Decoder(int).decode
 _REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 @attrs.define(slots=True)
-class ResponsesLook(Look):
+class ResponsesLook(BodyLook):
     """
     A look that remembers where things are.
 
@@ -70,16 +66,6 @@ class ResponsesLook(Look):
     :param values: the members of the top level, JSON texts by name.
     """
 
-    body: bytes = attrs.field(default=b"", repr=False, kw_only=True)
-    values: Mapping[str, msgspec.Raw | memoryview] = attrs.field(factory=dict, repr=False, kw_only=True)
-    _spans: Mapping[str, splice.Member] | None = attrs.field(default=None, repr=False, kw_only=True)
-
-    @property
-    def spans(self) -> Mapping[str, splice.Member]:
-        """Where the members stand: worked out when it is first wanted, which is when something must be edited."""
-        if self._spans is None:
-            self._spans = splice.members(self.body)
-        return self._spans
 
 
 def look(body: bytes) -> ResponsesLook:
@@ -88,32 +74,7 @@ def look(body: bytes) -> ResponsesLook:
 
     :raises RouterError: ``BAD_REQUEST``.
     """
-    spans: Mapping[str, splice.Member] | None = None
-    values: Mapping[str, msgspec.Raw | memoryview] | None = splice.values(body)
-    try:
-        if values is None:
-            spans = splice.members(body)
-            view = memoryview(body)
-            values = {name: view[member.value : member.end] for name, member in spans.items()}
-        if not body.isascii():
-            body.decode("utf-8")
-    except splice.Malformed as error:
-        raise RouterError(Kind.BAD_REQUEST, f"the request cannot be read: {error}") from None
-    except UnicodeDecodeError as error:
-        raise RouterError(Kind.BAD_REQUEST, f"the request cannot be read: not UTF-8 (byte {error.start})") from None
-    stream = False
-    if (member := values.get("stream")) is not None:
-        value = bytes(member)
-        if value == b"true":
-            stream = True
-        elif value not in (b"false", b"null"):
-            raise RouterError(Kind.BAD_REQUEST, "`stream` must be true or false")
-    max_output = None
-    if (member := values.get("max_output_tokens")) is not None:
-        try:
-            max_output = _integer(member)
-        except msgspec.DecodeError:
-            pass  # the provider judges it
+    values, spans, model, stream = opened(body)
     needs: set[str] = set()
     if (member := values.get("input")) is not None:
         responses_input.needs(bytes(member), needs)
@@ -127,10 +88,10 @@ def look(body: bytes) -> ResponsesLook:
     if (member := values.get("text")) is not None and _is_formatted(member):
         needs.add("structured_output")
     return ResponsesLook(
-        _model(values.get("model")),
+        model,
         stream,
         frozenset(needs),
-        max_output,
+        integer(values, "max_output_tokens"),
         len(body),
         body=body,
         values=values,
@@ -140,20 +101,6 @@ def look(body: bytes) -> ResponsesLook:
 
 def _is_given(values: Mapping[str, msgspec.Raw | memoryview], name: str) -> bool:
     return bytes(values.get(name, b"null")) not in (b"null", b"[]")
-
-
-def _model(member: msgspec.Raw | memoryview | None) -> str:
-    if member is None:
-        raise RouterError(Kind.BAD_REQUEST, "`model` is missing")
-    try:
-        model = _string(member)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise RouterError(Kind.BAD_REQUEST, "`model` must be a text") from None
-    if not model.strip():
-        raise RouterError(Kind.BAD_REQUEST, "`model` is empty")
-    if len(model) > _MODEL_LIMIT:
-        raise RouterError(Kind.BAD_REQUEST, f"`model` has more than {_MODEL_LIMIT} characters")
-    return model
 
 
 def is_hosted(kind: Any) -> bool:
