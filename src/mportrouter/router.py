@@ -26,8 +26,7 @@ from .analysis import Analyzer
 from .catalog import load as load_catalog
 from .circuit import CircuitBreaker
 from .console import Console
-from .errors import ConfigError
-from .health import HealthChecker, told_for
+from .errors import ConfigError, Kind, RouterError
 from .ledger import Ledger
 from .logs import RouterLog
 from .ports import PortService, front_for, refuse_taken
@@ -213,7 +212,8 @@ class Router(MultiService):
         if record.decision and record.outcome != "command":
             self.last_decision = record.decision
         self.ledger.add(record)
-        self.usage.add(record)
+        if self.usage.path is not None:
+            self.usage.add(record)
         self.log.exchange(record)
         ceiling = runtime.settings.budget.per_hour
         if ceiling is not None and record.cost:
@@ -266,7 +266,13 @@ class Router(MultiService):
         return report if settings is None else told_for(settings, self.runtime.upstreams, *report)
 
     def usage_report(self) -> dict[str, Any]:
-        """What ``GET /api/usage`` answers."""
+        """
+        What ``GET /api/usage`` answers.
+
+        :raises RouterError: where no usage is kept.
+        """
+        if self.usage.path is None:
+            raise RouterError(Kind.NOT_FOUND, "no usage is kept; name a file for it under logs: usage:")
         return self.usage.report()
 
     def upstream_event(self, upstream: str, event: str, detail: str) -> None:

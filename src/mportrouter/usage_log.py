@@ -37,7 +37,7 @@ _BACKLOG = 10_000
 
 class UsageLog(service.Service):
     """
-    :param path: the file, appended to; ``None``: only the totals are kept.
+    :param path: the file, appended to; ``None``: none.
     :param clock: gathers lines.
     """
 
