@@ -27,6 +27,7 @@ from .catalog import load as load_catalog
 from .circuit import CircuitBreaker
 from .console import Console
 from .errors import ConfigError, Kind, RouterError
+from .health import HealthChecker, told_for
 from .ledger import Ledger
 from .logs import RouterLog
 from .ports import PortService, front_for, refuse_taken
