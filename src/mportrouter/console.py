@@ -139,6 +139,7 @@ class Console:
             router.site.turns,
             ceiling is not None and router.ledger.spent(3600.0) >= ceiling * 10**12,
             router.epoch(),
+            router.reactor.seconds(),
         )
         return {"port": service.number, **told, "told_by": "the running router"}
 

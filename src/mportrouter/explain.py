@@ -12,6 +12,7 @@ conversations that stay.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -85,6 +86,7 @@ def explained(
     turns: stays.Turns,
     over_budget: bool,
     at: float,
+    now: float,
 ) -> dict[str, Any]:
     """
     What would be done, in plain values.
@@ -92,6 +94,7 @@ def explained(
     :param mode_of: the mode in force for a conversation.
     :param over_budget: the spending of the last hour has reached the ceiling.
     :param at: seconds since the epoch; prices depend on it.
+    :param now: the same moment on the clock of the accounts' limits.
     :raises CommandError: the request is one that is refused whatever the mode.
     """
     dialect = DIALECTS.get(asked.dialect)
@@ -136,7 +139,26 @@ def explained(
         about["turn"] = turn
         if stay.upstream:
             about["conversation_is_with"] = stay.upstream
-    return about | _told(plan, mode, runtime, dialect, tag[1] if tag is not None else look.model)
+    told = _told(plan, mode, runtime, dialect, tag[1] if tag is not None else look.model)
+    told["notes"] += _limited(plan, runtime, look.size, now)
+    return about | told
+
+
+def _limited(plan: Plan, runtime: Runtime, size: int, now: float) -> list[str]:
+    """Attempts of a plan that would be passed over at the moment, for their accounts' limits."""
+    notes = []
+    for attempt in plan.attempts:
+        upstream = runtime.upstreams[attempt.upstream]
+        allowance, concurrency = upstream.allowance, upstream.settings.limits.concurrency
+        if concurrency is not None and upstream.in_flight >= concurrency:
+            notes.append(f"{attempt.upstream} is passed over now: all of its {concurrency} places are taken")
+        elif allowance.active:
+            tokens = runtime.estimate(attempt, size)
+            wait = allowance.wait(now, tokens, attempt.model)
+            if wait > 0:
+                why = allowance.why(now, tokens, attempt.model)
+                notes.append(f"{attempt.upstream} is passed over now: {why}, for {math.ceil(wait)} s")
+    return notes
 
 
 def _look(dialect: IDialect, asked: Question, body: bytes) -> Look:
@@ -244,7 +266,8 @@ def alone(asked: Question, settings: Settings, port: int | None, at: float) -> d
     }
     runtime = Runtime(settings, upstreams, PriceBook.load(settings.prices))
     mode = runtime.mode(wanted.mode)
-    told = explained(asked, runtime, RuntimeState(clock.seconds), lambda session: mode, stays.Turns(), False, at)
+    state = RuntimeState(clock.seconds)
+    told = explained(asked, runtime, state, lambda session: mode, stays.Turns(), False, at, clock.seconds())
     return {"port": wanted.port, **told, "told_by": "the configuration alone"}
 
 

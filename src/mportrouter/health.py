@@ -43,6 +43,9 @@ class Probed(Protocol):
     @property
     def enabled(self) -> bool: ...
 
+    @property
+    def lacking_key(self) -> str: ...
+
     def probe(self, timeout: float) -> Deferred[Any]:
         """A Deferred of a :class:`mportrouter.upstream.ProbeResult`."""
 
@@ -145,11 +148,16 @@ class HealthChecker(Service):
     # ------------------------------------------------------------------------------------------- checking
 
     def check_now(self) -> Deferred[None]:
-        """Check every enabled upstream; fires when all are done. A round that is under way is joined."""
+        """
+        Check every upstream that can be used; fires when all are done. A round that is under way is joined.
+
+        One without its key is left alone: nobody can be sent there, and its host has no business with the router.
+        """
         done: Deferred[None] = Deferred()
         self._waiting.append(done)
         if self._round is None:
-            checks = [self._check(id, upstream) for id, upstream in self._upstreams.items() if upstream.enabled]
+            asked = {id: each for id, each in self._upstreams.items() if each.enabled and not each.lacking_key}
+            checks = [self._check(id, upstream) for id, upstream in asked.items()]
             self._round = DeferredList(checks, consumeErrors=True)
             self._round.addBoth(self._round_over)
         return done
@@ -219,7 +227,7 @@ class HealthChecker(Service):
     def status(self, id: str) -> str:
         """``up``, ``degraded``, ``rate_limited``, ``down``, ``unknown`` or ``disabled``: the worse of the two views."""
         upstream = self._upstreams[id]
-        if not upstream.enabled:
+        if not upstream.enabled or upstream.lacking_key:
             return "disabled"
         return max(upstream.circuit.status, self.records[id].status, key=_SEVERITY.__getitem__)
 
@@ -229,7 +237,8 @@ class HealthChecker(Service):
             return "unknown"
         status, record = self.status(id), self.records[id]
         if status == "disabled":
-            return status
+            lacking = self._upstreams[id].lacking_key
+            return f"{status}: {lacking}" if lacking else status
         if status == "unknown":
             return "not checked yet"
         if status == "up":
@@ -265,7 +274,9 @@ class HealthChecker(Service):
                 "latency_ms": None if record.latency_ms is None else round(record.latency_ms),
                 "last_check": record.last_check,
             }
-            reason = "" if status in ("up", "unknown", "disabled") else self._reason(id)
+            reason = "" if status in ("up", "unknown") else self._reason(id)
+            if status == "disabled":
+                reason = self._upstreams[id].lacking_key
             if reason:
                 providers[id]["last_error"] = reason
         if all(status == "down" for status in statuses):

@@ -25,8 +25,8 @@ modes:
   stacked: {strategy: exhaust, upstreams: [one, two], auto_model: any-of-them}
   tagged: {strategy: fallback, upstreams: [anthropic, one], tags: true}
 upstreams:
-  one: {provider: groq, api_key: k1, models: [llama, small]}
-  two: {provider: groq, api_key: k2, models: [llama]}
+  one: {provider: groq, api_key: k1, models: [llama, small], limits: {concurrency: 2}}
+  two: {provider: groq, api_key: k2, models: [llama], limits: {requests: 1/min}}
 """
 TAG = "<CCR-SUBAGENT-MODEL>{}</CCR-SUBAGENT-MODEL>"
 
@@ -68,6 +68,23 @@ class RunningTests(ExplainTestCase):
         self.assertEqual([(row["id"], row["place"], row["state"]) for row in told["upstreams"]],
                          [("minimax", 1, "healthy"), ("anthropic", 2, "healthy")])
         self.assertIsNone(told["refusal"])
+
+    def test_limits(self) -> None:
+        """An account whose own limits let nothing through now is told as that, and for how long."""
+        two = self.made.runtime.upstreams["two"].allowance
+        two.take(self.reactor.seconds())
+        self.reactor.advance(10)
+        told = self.told(3000, model="llama")
+        self.assertEqual([each["upstream"] for each in told["attempts"]], ["one", "two"])
+        self.assertEqual(told["notes"][-1:],
+                         ["two is passed over now: its limit of 1 requests a minute is reached, for 50 s"])
+        self.reactor.advance(50)
+        self.assertEqual(self.told(3000, model="llama")["notes"], [])
+
+    def test_places(self) -> None:
+        """So is one of which all places are taken."""
+        self.made.runtime.upstreams["one"].in_flight = 2
+        self.assertIn("one is passed over now: all of its 2 places are taken", self.told(3000, model="llama")["notes"])
 
     def test_state(self) -> None:
         """An upstream that is out comes last, is told as what it is, and when it is back."""

@@ -30,6 +30,7 @@ class StubUpstream:
     def __init__(self, clock: Clock, id: str, listen: Callable[[str, str, str], None]) -> None:
         self.circuit = CircuitBreaker(id, BreakerSettings(), clock.seconds, lambda: 0.5, listen)
         self.enabled = True
+        self.lacking_key = ""
         self.next: Any = good()
         self.probes = 0
 
@@ -67,6 +68,19 @@ class HealthCheckerTests(SynchronousTestCase):
 
     def report(self) -> tuple[int, dict[str, Any]]:
         return self.checker.report("mixed", 87300.0)
+
+    def test_no_key(self) -> None:
+        """One without its key is not asked and does not make the others look better: with them all is out."""
+        self.claude.lacking_key = "no key: set ANTHROPIC_API_KEY"
+        self.minimax.next = good(status=401)
+        self.start()
+        self.assertEqual(self.claude.probes, 0)
+        self.clock.pump([30.0] * 5)
+        status, body = self.report()
+        self.assertEqual((status, body["status"]), (503, "unhealthy"))
+        told = {"status": "disabled", "latency_ms": None, "last_check": None, "last_error": self.claude.lacking_key}
+        self.assertEqual(body["providers"]["anthropic"], told)
+        self.assertEqual(self.checker.line("anthropic"), "disabled: no key: set ANTHROPIC_API_KEY")
 
     def test_report(self) -> None:
         """The report has the documented shape."""

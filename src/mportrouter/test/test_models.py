@@ -6,6 +6,7 @@ import json
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from ..settings import ModeSettings, TableRow
 from .memory_house import House, error, error_of_google
 
 CLAUDE = {"anthropic_version": "2023-06-01"}
@@ -57,3 +58,25 @@ class ModelTests(SynchronousTestCase):
             names = [each["name"] for each in found["models"]]
             self.assertEqual(names, ["models/minimax-model", "models/anthropic-model"])
         self.assertEqual(error_of_google(self.house.ask(b"/v1beta/models/nope")), (404, "NOT_FOUND"))
+
+
+class TableTests(SynchronousTestCase):
+    """The list where a table decides."""
+
+    def setUp(self) -> None:
+        self.house = House()
+        rows = (TableRow("opus", "anthropic", "strong"), TableRow("mini*", "minimax"))
+        mode = ModeSettings("by-name", "table", ("anthropic", "minimax"), table=rows)
+        self.house.runtime.settings.modes["by-name"] = mode  # type: ignore[index]
+        self.house.ports[8773].mode = "by-name"
+
+    def test_what_rows_take(self) -> None:
+        """The words of the rows are listed, and of the upstreams' models those that a row takes."""
+        found = json.loads(self.house.ask(b"/v1/models").answer)["data"]
+        told = [(each["id"], each["owned_by"]) for each in found]
+        self.assertEqual(told, [("opus", "anthropic"), ("minimax-model", "minimax")])
+
+    def test_any_name(self) -> None:
+        """A name that no upstream lists but a row takes is known; one that none takes is a 404."""
+        self.assertEqual(json.loads(self.house.ask(b"/v1/models/claude-opus-9").answer)["owned_by"], "anthropic")
+        self.assertEqual(self.house.ask(b"/v1/models/anthropic-model").status, 404)

@@ -13,6 +13,8 @@ from ..interfaces import IDialect, ModelRow
 from ..ports import PortService
 from ..reply import header_text
 from ..routing.plans import Attempt
+from ..routing.table import AS_IT_CAME
+from ..routing.tables import row_for
 from ..settings import ModeSettings
 from ..upstream import Upstream
 from .http1 import Request
@@ -27,7 +29,8 @@ class Models:
     Lists the models of a port's mode.
 
     A mode with one upstream that lists its models in the client's dialect is asked directly. Elsewhere the list is the
-    union of what the upstreams' own free lists said last.
+    union of what the upstreams' own free lists said last; where a table decides, of that what one of its rows takes,
+    after the words of the rows themselves.
     """
 
     def __init__(self, site: Site) -> None:
@@ -58,10 +61,10 @@ class Models:
         name = unquote(request.path.rpartition(b"/")[2].decode("ascii", "replace"))
 
         def answer(rows: list[ModelRow]) -> None:
-            for row in rows:
-                if row.id == name:
-                    self._send(request, mode, dialect.model_entry(row))
-                    return
+            row = next((row for row in rows if row.id == name), None) or self._by_row(mode, name)
+            if row is not None:
+                self._send(request, mode, dialect.model_entry(row))
+                return
             words = f"model {name!r} is not offered by an upstream of mode {mode.name}"
             self._site.refuse(request, RouterError(Kind.NOT_FOUND, words), dialect=dialect)
 
@@ -69,7 +72,7 @@ class Models:
 
     def _sole(self, mode: ModeSettings, dialect: IDialect) -> Upstream | None:
         """The mode's upstream where it is the only one and answers in the client's own dialect."""
-        if len(mode.upstreams) != 1:
+        if len(mode.upstreams) != 1 or mode.table:
             return None
         upstream = self._house.runtime.upstreams[mode.upstreams[0]]
         if not upstream.enabled or not upstream.capabilities.other_paths or upstream.settings.offers:
@@ -86,7 +89,7 @@ class Models:
         asked = [
             upstream.probe()
             for upstream in upstreams
-            if upstream.enabled and not upstream.models and not upstream.settings.offers
+            if upstream.enabled and not upstream.lacking_key and not upstream.models and not upstream.settings.offers
         ]
         learnt = DeferredList(asked, consumeErrors=True)
 
@@ -94,17 +97,36 @@ class Models:
             rows: dict[str, ModelRow] = {}
             if mode.auto_model:
                 rows[mode.auto_model] = ModelRow(mode.auto_model, "multirouter")
+            for word in [each.match for each in mode.table if each.match and not set(each.match) & set("*?")]:
+                row = self._by_row(mode, word)
+                if row is not None:
+                    rows[word] = row
             for upstream in upstreams:
                 for id in (upstream.settings.offers or upstream.models) if upstream.enabled else ():
-                    context = runtime.context(Attempt(upstream.id, id, ""))
-                    row = ModelRow(id, upstream.provider_name, 0, context, upstream.capabilities_for(id).max_output)
-                    rows.setdefault(id, row)
+                    if not mode.table or row_for(mode.table, id) is not None:
+                        rows.setdefault(id, self._row(upstream, id, id))
             if not rows.keys() - {mode.auto_model}:
                 names = ", ".join(mode.upstreams)
                 raise RouterError(Kind.UNAVAILABLE, f"none of {names} has told its models yet", 5.0)
             return list(rows.values())
 
         return learnt.addCallback(union)
+
+    def _by_row(self, mode: ModeSettings, name: str) -> ModelRow | None:
+        """What becomes of a name by the mode's table; ``None`` where no row takes it."""
+        row = row_for(mode.table, name)
+        if row is None:
+            return None
+        upstream = self._house.runtime.upstreams[row.upstream]
+        if not upstream.enabled or upstream.lacking_key:
+            return None
+        asked = name if row.model in AS_IT_CAME else row.model or upstream.model_for(name)
+        return self._row(upstream, name, asked)
+
+    def _row(self, upstream: Upstream, name: str, asked: str) -> ModelRow:
+        """A name that clients may use, with the limits of the model that is asked for then."""
+        context = self._house.runtime.context(Attempt(upstream.id, asked, ""))
+        return ModelRow(name, upstream.provider_name, 0, context, upstream.capabilities_for(asked).max_output)
 
     def _send(self, request: Request, mode: ModeSettings, body: bytes) -> None:
         headers = [
