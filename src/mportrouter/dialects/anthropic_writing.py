@@ -282,7 +282,7 @@ class _Writing:
             else:
                 body["top_k"] = sampling.top_k
         for name in ("seed", "presence_penalty", "frequency_penalty", "logit_bias", "logprobs", "top_logprobs"):
-            if getattr(sampling, name) not in (None, False, 0):
+            if getattr(sampling, name):
                 drop(name)
         self._stops(body)
 

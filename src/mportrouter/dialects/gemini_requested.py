@@ -145,6 +145,8 @@ class _Options:
             if choice.mode == "one" and not any(tool.name == choice.name for tool in conversation.tools):
                 raise Inexpressible(f"tool_choice asks for {choice.name[:64]}, which is not offered")
             if choice.mode in ("one", "required"):
+                if not self._conversation.tools:
+                    raise Inexpressible("tool_choice forces a tool, and none is offered")
                 notes["tool_choice"] = None
             return {}
         if allowed is not None and not allowed:

@@ -136,6 +136,8 @@ def write(conversation: Conversation, names: ToolNames, target: Target, notes: d
             raise Inexpressible(f"`tools`: this upstream does not run {removed[0].server or removed[0].name} itself")
         notes.update((f"tools.{(tool.server or tool.name)[:64]}", None) for tool in removed)
     if not offered:
+        if choice is not None and choice.mode in ("one", "required"):
+            raise Inexpressible("`tool_choice`: a tool is forced and none is offered")
         return {}
     members: dict[str, Any] = {"tools": offered}
     if choice is not None:

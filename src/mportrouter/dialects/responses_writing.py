@@ -257,7 +257,7 @@ def _limits(conversation: Conversation, target: Target, body: dict[str, Any], no
     if sampling.stop:
         notes[_spelt(conversation, "stop")] = None
     for member in ("top_k", "seed", "presence_penalty", "frequency_penalty", "logit_bias"):
-        if getattr(sampling, member) not in (None, 0):
+        if getattr(sampling, member):
             notes[_spelt(conversation, member)] = None
 
 

@@ -1,4 +1,4 @@
-"""What went wrong in other routers on the way of a request, for every upstream's dialect that it concerns."""
+"""What went wrong in other routers with turns, calls and tools of requests, for every upstream's dialect."""
 
 from __future__ import annotations
 
@@ -8,43 +8,25 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from ..conversation import Opaque
-from ..dialects.known import DIALECTS
 from ..envelope import seal
-from ..interfaces import Prepared, Target
-from ..settings import Capabilities
-
-PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-PDF = "JVBERi0xLjQKJcfsj6I="
-
-_SIGNERS = {
-    "anthropic": "anthropic",
-    "openai-chat": "groq",
-    "openai-responses": "openai",
-    "gemini": "gemini",
-}
-
-
-def target(name: str, **columns: Any) -> Target:
-    """An upstream of a dialect."""
-    return Target(_SIGNERS[name], "m", Capabilities(**{"thinking_signature": _SIGNERS[name], **columns}))
-
-
-def sent(client: str, body: dict[str, Any], upstream: str, **columns: Any) -> tuple[dict[str, Any], Prepared]:
-    """A client's request as an upstream of another dialect gets it."""
-    front = DIALECTS[client]
-    raw = json.dumps(body if client == "gemini" else {"model": "m", **body}).encode()
-    path = b"/v1beta/models/m:generateContent" if client == "gemini" else front.path
-    conversation = front.read_request(raw, front.look(raw, path))
-    prepared = DIALECTS[upstream].write_request(conversation, target(upstream, **columns))
-    return json.loads(prepared.body), prepared
-
-
-def responses(*items: dict[str, Any], **members: Any) -> dict[str, Any]:
-    return {"input": [{"role": "user", "content": "hi"}, *items], **members}
-
-
-def said(text: str, **members: Any) -> dict[str, Any]:
-    return {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text}], **members}
+from ..interfaces import Inexpressible
+from .asking import (
+    HISTORY,
+    PDF,
+    PNG,
+    assistant,
+    chat,
+    claude,
+    everywhere,
+    function,
+    responses,
+    result,
+    said,
+    sent,
+    text,
+    use,
+    user,
+)
 
 
 class ResponsesHistoryTests(SynchronousTestCase):
@@ -109,3 +91,173 @@ class ThoughtTests(SynchronousTestCase):
             found[0]["extra_content"], {"google": {"thought_signature": "skip_thought_signature_validator"}}
         )
         self.assertNotIn("extra_content", found[1])
+
+
+IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}}
+PAPER = {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": PDF}}
+
+
+class ResultTests(SynchronousTestCase):
+    """Calls and their results."""
+
+    def test_words_before_results(self) -> None:
+        """Results stand first and together, in the order of the calls, whatever the client says between them."""
+        body = claude(
+            assistant(use("a"), use("b")), user(text("wait"), result("b", "2")), user(result("a", "1"), text("go"))
+        )
+        found = everywhere("anthropic", body)
+        messages = found["openai-chat"]["messages"][2:]
+        self.assertEqual([message["role"] for message in messages], ["tool", "tool", "user", "user"])
+        self.assertEqual([message.get("tool_call_id") for message in messages], ["a", "b", None, None])
+        items = found["openai-responses"]["input"][3:]
+        self.assertEqual([item.get("output") for item in items], ["1", "2", None, None])
+        _, _, last = found["gemini"]["contents"]
+        answers = [part["functionResponse"]["response"]["output"] for part in last["parts"][:2]]
+        self.assertEqual((answers, last["parts"][2:]), (["1", "2"], [{"text": "wait"}, {"text": "go"}]))
+
+    def test_media_in_results(self) -> None:
+        """Pictures and documents of a result reach the model as what they are, never as a text of their bytes."""
+        body = claude(assistant(use("a")), user(result("a", [text("x"), IMAGE, PAPER])))
+        found = everywhere("anthropic", body)
+        tool, shown = found["openai-chat"]["messages"][2:]
+        self.assertEqual((tool["role"], tool["content"], shown["role"]), ("tool", "x", "user"))
+        self.assertEqual([part["type"] for part in shown["content"]], ["text", "image_url", "file"])
+        output = found["openai-responses"]["input"][-1]["output"]
+        self.assertEqual([part["type"] for part in output], ["input_text", "input_image", "input_file"])
+        parts = found["gemini"]["contents"][-1]["parts"]
+        self.assertEqual([part["inlineData"]["data"] for part in parts if "inlineData" in part], [PNG, PDF])
+
+    def test_lists_of_responses(self) -> None:
+        """A result that is a list of texts and pictures is read as one."""
+        output = [
+            {"type": "input_text", "text": "x"},
+            {"type": "input_image", "image_url": f"data:image/png;base64,{PNG}"},
+        ]
+        body = responses(
+            {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+            {"type": "function_call_output", "call_id": "c", "output": output},
+        )
+        found = everywhere("openai-responses", body)
+        self.assertEqual(found["anthropic"]["messages"][-1]["content"][0]["content"], [text("x"), IMAGE])
+        self.assertEqual(found["openai-chat"]["messages"][-1]["content"][1]["image_url"]["url"][-9:], PNG[-9:])
+        self.assertEqual(found["gemini"]["contents"][-1]["parts"][-1]["inlineData"]["data"], PNG)
+
+    def test_ids(self) -> None:
+        """Ids that count from the start in each turn, or are too long or odd, are legal, unique and paired."""
+        odd = "x" * 80 + "."
+        messages: list[dict[str, Any]] = []
+        for number in range(2):
+            calls = [
+                {"id": id, "type": "function", "function": {"name": "f", "arguments": "{}"}} for id in ("call_0", odd)
+            ]
+            messages.append({"role": "assistant", "content": None, "tool_calls": calls})
+            messages += [{"role": "tool", "tool_call_id": id, "content": f"{number}{id[0]}"} for id in (odd, "call_0")]
+        found = everywhere("openai-chat", chat(*messages))
+        blocks = [block for message in found["anthropic"]["messages"] for block in message["content"]]
+        uses = [block["id"] for block in blocks if block["type"] == "tool_use"]
+        answers = {block["tool_use_id"]: block["content"] for block in blocks if block["type"] == "tool_result"}
+        self.assertEqual((len(set(uses)), [answers[id] for id in uses]), (4, ["0c", "0x", "1c", "1x"]))
+        items = found["openai-responses"]["input"]
+        ids = [item["call_id"] for item in items if item.get("type") == "function_call"]
+        outputs = {item["call_id"]: item["output"] for item in items if item.get("type") == "function_call_output"}
+        self.assertEqual((len(set(ids)), [outputs[id] for id in ids]), (4, ["0c", "0x", "1c", "1x"]))
+        self.assertTrue(all(len(id) <= 64 for id in (*uses, *ids)))
+
+    def test_orphans(self) -> None:
+        """A call without a result has one that says so, and a result without a call is told in words."""
+        body = responses(
+            {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+            {"role": "user", "content": "stop"},
+            {"type": "function_call_output", "call_id": "z", "output": "late"},
+        )
+        for name, found in everywhere("openai-responses", body).items():
+            history = json.dumps(found[HISTORY[name]])
+            self.assertEqual(history.count("[no result]"), 1, name)
+            self.assertEqual(history.count("[result of unknown tool call z]"), 1, name)
+
+    def test_broken_arguments(self) -> None:
+        """Arguments that are no object break no later turn: they are kept as a text inside of one."""
+        for arguments in ('{"a": ', "[1]", "NaN", '"x"'):
+            call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": arguments}}
+            body = chat(
+                {"role": "assistant", "content": None, "tool_calls": [call]},
+                {"role": "tool", "tool_call_id": "c", "content": "r"},
+            )
+            found = everywhere("openai-chat", body)
+            wanted = {"_raw": arguments}
+            self.assertEqual(found["anthropic"]["messages"][1]["content"][0]["input"], wanted)
+            self.assertEqual(json.loads(found["openai-responses"]["input"][1]["arguments"]), wanted)
+            self.assertEqual(found["gemini"]["contents"][1]["parts"][0]["functionCall"]["args"], wanted)
+
+
+class ToolTests(SynchronousTestCase):
+    """Tools and their choice."""
+
+    def test_renamed_everywhere(self) -> None:
+        """A name that must change is the same other one everywhere, and known on the way back."""
+        name = "a.b:c"
+        body = {
+            "contents": [
+                {"role": "user", "parts": [{"text": "q"}]},
+                {"role": "model", "parts": [{"functionCall": {"name": name, "args": {}}}]},
+                {"role": "user", "parts": [{"functionResponse": {"name": name, "response": {"x": 1}}}]},
+            ],
+            "tools": [{"functionDeclarations": [{"name": name}, {"name": "d"}]}],
+            "toolConfig": {"functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": [name]}},
+        }
+        for upstream, times in (("anthropic", 3), ("openai-chat", 3), ("openai-responses", 3)):
+            _, prepared = sent("gemini", body, upstream)
+            ((wire, tool),) = prepared.names.items()
+            self.assertEqual(tool.name, name)
+            self.assertEqual(prepared.body.count(wire.encode()), times, upstream)
+            self.assertNotIn(name.encode(), prepared.body)
+
+    def test_served(self) -> None:
+        """A tool that its provider runs is no function; a function of such a name is one."""
+        served = {"type": "web_search_20250305", "name": "web_search"}
+        plain = {"name": "f", "input_schema": {"type": "object", "properties": {}}}
+        for name, found in everywhere("anthropic", claude(tools=[served, plain])).items():
+            self.assertNotIn("web_search", json.dumps(found["tools"]), name)
+        for name, found in everywhere("anthropic", claude(tools=[{**plain, "name": "web_search"}])).items():
+            self.assertIn("web_search", json.dumps(found["tools"]), name)
+
+    def test_not_strict(self) -> None:
+        """Where nobody says strict, OpenAI is told so, or it would make every parameter a required one."""
+        for client, body in (
+            ("openai-chat", chat(tools=[function()])),
+            ("anthropic", claude(tools=[{"name": "f", "input_schema": {"type": "object"}}])),
+        ):
+            self.assertIs(sent(client, body, "openai-responses")[0]["tools"][0]["strict"], False)
+
+    def test_forced(self) -> None:
+        """A tool that is forced where none is offered is refused; reasoning gives way to a forced one."""
+        for name in ("anthropic", "openai-responses", "gemini"):
+            with self.assertRaises(Inexpressible, msg=name):
+                sent("openai-chat", chat(tools=[], tool_choice="required"), name)
+        body = chat(tools=[function()], tool_choice="required", reasoning_effort="high")
+        found, prepared = sent("openai-chat", body, "anthropic", reasoning_kind="budget")
+        self.assertEqual((found["thinking"]["type"], found["tool_choice"]["type"]), ("disabled", "any"))
+        self.assertIn("reasoning (a tool is forced)", prepared.dropped)
+
+    def test_none(self) -> None:
+        """With no tool allowed, said so or by an empty list, the declarations stay and none may be called."""
+        for choice in ("none", {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": []}}):
+            found = everywhere("openai-chat", chat(tools=[function()], tool_choice=choice))
+            self.assertEqual(found["anthropic"]["tool_choice"], {"type": "none"})
+            self.assertEqual(found["openai-responses"]["tool_choice"], "none")
+            self.assertEqual(found["gemini"]["toolConfig"], {"functionCallingConfig": {"mode": "NONE"}})
+            self.assertTrue(all(each["tools"] for each in found.values()))
+
+    def test_allowed(self) -> None:
+        """The tools that may be called are told, or the others not offered; parallel calls force nothing."""
+        allowed = {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [function("f")]}}
+        body = chat(tools=[function("f"), function("g")], tool_choice=allowed, parallel_tool_calls=True)
+        found = everywhere("openai-chat", body)
+        self.assertEqual([tool["name"] for tool in found["anthropic"]["tools"]], ["f"])
+        self.assertEqual(found["anthropic"]["tool_choice"], {"type": "any"})
+        self.assertEqual([tool["name"] for tool in found["openai-responses"]["tool_choice"]["tools"]], ["f"])
+        calling = found["gemini"]["toolConfig"]["functionCallingConfig"]
+        self.assertEqual(calling, {"mode": "ANY", "allowedFunctionNames": ["f"]})
+        free = everywhere("openai-chat", chat(tools=[function()], parallel_tool_calls=True))
+        self.assertNotIn("toolConfig", free["gemini"])
+        self.assertNotIn("tool_choice", free["anthropic"])
