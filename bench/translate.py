@@ -28,6 +28,7 @@ from twisted.internet.testing import StringTransport
 from mportrouter.dialects.anthropic import AnthropicDialect
 from mportrouter.dialects.chat import ChatDialect
 from mportrouter.interfaces import AnswerContext, IDialect, Target
+from mportrouter.limits import Allowance
 from mportrouter.records import ExchangeRecord
 from mportrouter.relay import Exchange
 from mportrouter.routing.plans import Attempt, Plan
@@ -126,6 +127,7 @@ class Upstream:
     def __init__(self, dialect: str) -> None:
         self.settings = UpstreamSettings(id="a", provider="openai", base_url="https://x.invalid", dialect=dialect)
         self.circuit = MemoryCircuit()
+        self.allowance = Allowance(self.settings.limits)
         self.in_flight = 0
         self.provider_name = "openai"
         self.sink: Any = None
