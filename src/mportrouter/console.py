@@ -13,6 +13,7 @@ from .explain import Question, explained
 from .interfaces_console import IConsole
 from .money import dollars
 from .ports import PortService
+from .routing.tables import label
 from .settings import ModeSettings, PortSettings
 from .upstream import Upstream
 
@@ -38,11 +39,9 @@ class Console:
         name = self._port(port).mode if port is not None else self._main_mode()
         pin = self._pin(name)
         mode = runtime.pinned(runtime.mode(name), pin) if pin else runtime.mode(name)
-        interactive = mode.strategy == "interactive"
         answer = status_block(
             name,
-            "by complexity: " + " or ".join(mode.upstreams) if interactive else mode.upstreams[0],
-            None if interactive else ", ".join(mode.upstreams[1:]) or None,
+            *_order(mode),
             router.uptime,
             stats,
             {id: self._health_line(upstream) for id, upstream in runtime.upstreams.items()},
@@ -299,3 +298,14 @@ class Console:
             opened = ", ".join(f"{port.number} ({port.mode})" for port in ports) or "none"
             raise CommandError(f"say which port: {opened}")
         return dynamic[0]
+
+
+def _order(mode: ModeSettings) -> tuple[str, str | None]:
+    """Whom a mode asks first, and whom then, in words for the status."""
+    if mode.strategy == "interactive":
+        return "by complexity: " + " or ".join(mode.upstreams), None
+    if mode.strategy == "table":
+        return "by model: " + ", ".join(f"{row.upstream} for {label(row)}" for row in mode.table), None
+    if mode.strategy == "round-robin":
+        return "in turn: " + ", ".join(mode.upstreams), None
+    return mode.upstreams[0], ", ".join(mode.upstreams[1:]) or None

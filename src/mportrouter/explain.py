@@ -135,7 +135,7 @@ def explained(
     else:
         stay = stays.find(state, dialect, body, look, session, mode)
         turn = turns.of(mode.name, look.model)
-        plan = runtime.plan(mode, look, over_budget, turn, stay.upstream)
+        plan = runtime.plan(mode, look, over_budget, turn, stay.upstream, loop=stay.loop)
         about["turn"] = turn
         if stay.upstream:
             about["conversation_is_with"] = stay.upstream

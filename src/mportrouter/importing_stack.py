@@ -73,6 +73,10 @@ def read_stack(whole: Value, reading: ForeignSections, draft: Draft, env: Mappin
 def _account(entry: Value, reading: ForeignSections, draft: Draft, names: list[str]) -> None:
     children = dict(reading.children(entry))
     key = children.pop("api_key", None)
+    switch = children.pop("enabled", None)
+    if switch is not None and switch.content in (False, "false"):
+        draft.notes.append(f"{entry.place}: {entry.path} is switched off and was left out")
+        return
     if children.pop("priority", None) is not None:
         told = "their order in the file counts, as there; priority was left out"
         if not any(note.endswith(told) for note in draft.notes):

@@ -110,6 +110,7 @@ class Runtime:
         turn: int = 0,
         stay: str = "",
         tag: tuple[str, str] | None = None,
+        loop: str = "",
     ) -> Plan:
         """
         The plan of a mode that decides without reading the text.
@@ -120,9 +121,10 @@ class Runtime:
         :param turn: how many requests this mode has had before.
         :param stay: the upstream that the conversation was served by last, or ``""``.
         :param tag: what a sub-agent's tag names, or ``None``.
+        :param loop: the model that a loop of tools under way is with, where the mode chooses it, or ``""``.
         """
         if tag is not None or mode.strategy not in _REMEMBERED:
-            return self._plan(mode, look, over_budget, None, "", 0, 0.0, turn, stay, tag)
+            return self._plan(mode, look, over_budget, None, "", 0, 0.0, turn, stay, tag, loop)
         model = look.model
         upstreams = self.upstreams
         state = []
@@ -162,6 +164,7 @@ class Runtime:
         turn: int = 0,
         stay: str = "",
         tag: tuple[str, str] | None = None,
+        loop: str = "",
     ) -> Plan:
         facts = Facts(
             mode=mode.name,
@@ -178,15 +181,25 @@ class Runtime:
         )
         # A tag may name any upstream: the mode's own are for requests without one.
         ids = mode.upstreams if tag is None else tuple(self.upstreams)
-        views = [self._view(id, mode, look, tokens, at, tag) for id in ids]
+        views = [self._view(id, mode, look, tokens, at, tag, loop) for id in ids]
+        if loop and not any(view.offers for view in views):
+            # The configuration has changed meanwhile: another model is better than none.
+            views = [self._view(id, mode, look, tokens, at, tag) for id in ids]
         return plan(mode, facts, views, over_budget, self.settings.budget.per_hour)
 
     def _view(
-        self, id: str, mode: ModeSettings, look: Look, tokens: int, at: float, tag: tuple[str, str] | None
+        self,
+        id: str,
+        mode: ModeSettings,
+        look: Look,
+        tokens: int,
+        at: float,
+        tag: tuple[str, str] | None,
+        loop: str = "",
     ) -> UpstreamView:
         upstream = self.upstreams[id]
         offered = upstream.settings.offers
-        model, offers = asked_for(mode, look.model, tag, offered, upstream.model_for)
+        model, offers = asked_for(mode, look.model, tag, offered, upstream.model_for, loop)
         limit = upstream.settings.limits.concurrency
         cost = None
         if tokens:

@@ -28,6 +28,7 @@ def asked_for(
     tag: tuple[str, str] | None,
     offered: Sequence[str],
     model_for: Callable[[str], str],
+    loop: str = "",
 ) -> tuple[str, bool]:
     """
     What an upstream would be asked for: the values of ``model`` and ``offers`` in its :class:`UpstreamView`.
@@ -36,14 +37,15 @@ def asked_for(
     :param tag: what a sub-agent's tag names, or ``None``; its model takes the place of the client's.
     :param offered: the only models that the upstream offers; empty: any.
     :param model_for: a name of a client's to one of the upstream's.
+    :param loop: the model that a loop of tools is with, which must not change half-way; ``""``: any.
     """
     asked = model if tag is None else tag[1]
     if mode.auto_model and asked == mode.auto_model:
         if offered:
-            return model_for(offered[0]), True
+            return (loop, loop in offered) if loop else (model_for(offered[0]), True)
         # A name of ours means nothing to a provider unless the upstream's own patterns translate it.
         target = model_for(asked)
-        return target, target != asked
+        return target, target == loop if loop else target != asked
     return model_for(asked), not offered or asked in offered
 
 

@@ -249,6 +249,18 @@ class AskedForTests(SynchronousTestCase):
             self.assertEqual(asked_for(EXHAUST, model, tag, offered, model_for), wanted)
         self.assertEqual(asked_for(ROUND, "", None, ("llama",), same), ("", False))
 
+    def test_loop(self) -> None:
+        """A loop of tools keeps the model that the mode had chosen: who does not have it is not asked."""
+        auto = EXHAUST.auto_model
+
+        def same(model: str) -> str:
+            return model
+
+        self.assertEqual(asked_for(EXHAUST, auto, None, ("llama", "big"), same, "big"), ("big", True))
+        self.assertEqual(asked_for(EXHAUST, auto, None, ("llama",), same, "big"), ("big", False))
+        self.assertEqual(asked_for(EXHAUST, auto, None, (), lambda model: "big", "big"), ("big", True))
+        self.assertEqual(asked_for(EXHAUST, auto, None, (), lambda model: "small", "big"), ("small", False))
+
 
 class PropertyTests(SynchronousTestCase):
     """What holds for all requests and states."""

@@ -8,6 +8,7 @@ from typing import Any
 from ..breaker import Refusal
 from ..commands import CommandError
 from ..explain import Question, alone, question, text
+from ..interfaces import Look
 from ..router import Router
 from .test_router import DEAD, RouterTestCase
 
@@ -68,6 +69,18 @@ class RunningTests(ExplainTestCase):
         self.assertEqual([(row["id"], row["place"], row["state"]) for row in told["upstreams"]],
                          [("minimax", 1, "healthy"), ("anthropic", 2, "healthy")])
         self.assertIsNone(told["refusal"])
+
+    def test_loop(self) -> None:
+        """A loop of tools keeps its model where the mode chooses it, as long as anybody has that."""
+        runtime = self.made.runtime
+        look = Look("any-of-them", False, frozenset(), 9, 99)
+        mode = runtime.mode("stacked")
+
+        def order(loop: str) -> list[tuple[str, str]]:
+            return [(each.upstream, each.model) for each in runtime.plan(mode, look, False, 1, loop=loop).attempts]
+
+        self.assertEqual(order("small"), [("one", "small")])
+        self.assertEqual(order("gone"), [("two", "llama"), ("one", "llama")])
 
     def test_limits(self) -> None:
         """An account whose own limits let nothing through now is told as that, and for how long."""

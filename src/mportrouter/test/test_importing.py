@@ -190,6 +190,14 @@ class StackTests(ImportTestCase):
         (port,) = settings.ports.values()
         self.assertEqual((port.port, port.token, port.client_limit), (3000, None, 100))
 
+    def test_switched_off(self) -> None:
+        """An account that is switched off there is not asked here; it is told."""
+        made = self.made(STACK.replace("priority: 1", "enabled: false").replace("priority: 2}", "enabled: true}"))
+        self.assertNotIn("groq-1", made.yaml)
+        self.assertIn("groq-2", made.yaml)
+        self.assertTrue(any("providers[0] is switched off and was left out" in note for note in made.notes), made.notes)
+        self.assertFalse(any("enabled" in note for note in made.notes))
+
     def test_keys(self) -> None:
         """A key in the file goes to a variable named after its account; a variable that is named keeps its name."""
         made = self.made(GROQ_TWO="hidden-2")

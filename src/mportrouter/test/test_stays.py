@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import attrs
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -63,6 +64,20 @@ class StayTests(SynchronousTestCase):
         self.found(HELLO, session="s1")
         keep(self.state, self.stay, "b")
         self.assertEqual(self.found(HELLO, session="s1"), "b")
+
+    def test_loop(self) -> None:
+        """Between a call and its result the model is told that the mode had chosen; at the person's next word not."""
+        mode = attrs.evolve(MODE, auto_model="m")
+        call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+        turn = [HELLO, {"role": "assistant", "content": None, "tool_calls": [call]}]
+        result = {"role": "tool", "tool_call_id": "c", "content": "42"}
+        for session in ("", "s1"):
+            self.found(HELLO, session=session, mode=mode)
+            keep(self.state, self.stay, "b", "big")
+            self.assertEqual(self.found(*turn, result, session=session, mode=mode), "b")
+            self.assertEqual(self.stay.loop, "big")
+            self.assertEqual(self.found(*turn, result, ANSWER, HELLO, session=session, mode=mode), "b")
+            self.assertEqual(self.stay.loop, "")
 
     def test_not_wanted(self) -> None:
         """Other strategies and modes without affinity bind nothing."""

@@ -106,7 +106,7 @@ class Messages:
         else:
             stay = stays.find(state, self._dialect, body, look, session, mode)
             turns = self._site.turns
-            plan = runtime.plan(mode, look, over, turns.of(mode.name, look.model), stay.upstream)
+            plan = runtime.plan(mode, look, over, turns.of(mode.name, look.model), stay.upstream, loop=stay.loop)
             # A conversation that stays takes nobody's turn: else those that stay could take every turn of one account.
             if plan.attempts and plan.attempts[0].upstream != stay.upstream:
                 turns.take(mode.name, look.model)
@@ -157,7 +157,7 @@ class Messages:
         def done(exchange: Exchange) -> None:
             site.ended()
             if stay.key and exchange.record.outcome == "ok":
-                stays.keep(house.state, stay, exchange.record.upstream)
+                stays.keep(house.state, stay, exchange.record.upstream, exchange.record.model)
             house.record(runtime, exchange.record)
 
         Exchange(

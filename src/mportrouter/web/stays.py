@@ -9,6 +9,7 @@ import hashlib
 
 import attrs
 
+from ..conversation import Conversation, ToolResult
 from ..errors import RouterError
 from ..interfaces import IDialect, Look
 from ..settings import ModeSettings
@@ -44,10 +45,15 @@ class Stay:
     """
     :param key: names the conversation, ``""`` where nothing does.
     :param upstream: that it was served by last, ``""``: none.
+    :param loop: the model that a loop of tools under way is with, where the client leaves the model to the mode;
+        ``""``: any may come next.
+    :param chosen: the client leaves the model to the mode.
     """
 
     key: str = ""
     upstream: str = ""
+    loop: str = ""
+    chosen: bool = False
 
 
 NOWHERE = Stay()
@@ -62,23 +68,46 @@ def find(state: IStateStore, dialect: IDialect, body: bytes, look: Look, session
     """
     if not mode.affinity or mode.strategy not in SHARED:
         return NOWHERE
-    if session:
-        key = f"stay:{mode.name}:{look.model}:{session}"
-        return Stay(key, state.decision(key) or "")
+    chosen = mode.auto_model != "" and look.model == mode.auto_model
+    key = f"stay:{mode.name}:{look.model}:{session}"
+    if session and not (chosen and state.decision(key)):
+        return Stay(key, state.decision(key) or "", chosen=chosen)
     try:
         conversation = dialect.read_request(body, look)
     except RouterError:
-        return NOWHERE  # what cannot be read here may still be passed on as it is
+        # What cannot be read here may still be passed on as it is.
+        return _found(state, key, chosen, False) if session else NOWHERE
+    loop = _in_loop(conversation)
+    if session:
+        return _found(state, key, chosen, loop)
     first = next((turn for turn in conversation.turns if turn.role == "user"), None)
     if first is None:
         return NOWHERE
     digest = hashlib.blake2b(repr((conversation.system, first)).encode("utf-8", "replace"), digest_size=12)
     key = f"stay:{mode.name}:{look.model}:{digest.hexdigest()}"
     begun = any(turn.role == "assistant" for turn in conversation.turns)
-    return Stay(key, (state.decision(key) or "") if begun else "")
+    return _found(state, key, chosen, loop) if begun else Stay(key, chosen=chosen)
 
 
-def keep(state: IStateStore, stay: Stay, upstream: str) -> None:
-    """Remember who has served the conversation."""
-    if stay.key and upstream != stay.upstream:
-        state.set_decision(stay.key, upstream)
+def _found(state: IStateStore, key: str, chosen: bool, loop: bool) -> Stay:
+    upstream, _, model = (state.decision(key) or "").partition("\n")
+    return Stay(key, upstream, model if loop else "", chosen)
+
+
+def _in_loop(conversation: Conversation) -> bool:
+    """Whether results of tools are what the model is to go on from."""
+    last = next((turn for turn in reversed(conversation.turns) if turn.role != "system"), None)
+    return last is not None and any(type(part) is ToolResult for part in last.parts)
+
+
+def keep(state: IStateStore, stay: Stay, upstream: str, model: str = "") -> None:
+    """
+    Remember who has served the conversation.
+
+    :param model: that was asked for there; it is of use only where the mode has chosen it.
+    """
+    if not stay.key:
+        return
+    served = f"{upstream}\n{model}" if stay.chosen and model else upstream
+    if served != state.decision(stay.key):
+        state.set_decision(stay.key, served)
