@@ -58,7 +58,7 @@ async def explain_there(arguments: argparse.Namespace, remote: Remote, question:
 
 def explain_here(arguments: argparse.Namespace, question: Any) -> dict[str, Any]:
     """
-    Tell it from the configuration alone.
+    Tell it from the configuration alone, also where its keys are not there yet.
 
     :raises Refusal: the configuration has mistakes.
     """
@@ -68,7 +68,7 @@ def explain_here(arguments: argparse.Namespace, question: Any) -> dict[str, Any]
     from .source import Source
 
     try:
-        settings = Source({"config": arguments.config}, os.environ).read()
+        settings = Source({"config": arguments.config, "demo": True}, os.environ).read()
         return alone(question, settings, arguments.port, time.time())
     except ConfigError as error:
         raise Refusal("\n".join(error.mistakes)) from error

@@ -286,6 +286,15 @@ class ExplainTests(CommandTestCase):
 
         self.assertEqual(set(adminclient.DIALECT_NAMES), set(DIALECTS))
 
+    def test_without_keys(self) -> None:
+        """A configuration can be looked at before its keys are there: each one that is missing is a reason."""
+        self.patch(os, "environ", {"HOME": "/nowhere"})
+        config = self.file("ports: {8787: mixed}\n")
+        self.assertEqual(self.command(f"explain --model claude-x --config {config} --json"), 1)
+        told = json.loads(self.text)
+        self.assertIn("minimax no key (set MINIMAX_API_KEY)", told["notes"])
+        self.assertEqual(told["attempts"], [])
+
     def test_without_a_router(self) -> None:
         """Where nobody answers, and where a configuration is named, that tells."""
         self.patch(os, "environ", {"ANTHROPIC_API_KEY": "a", "MINIMAX_API_KEY": "m", "HOME": "/nowhere"})
