@@ -6,7 +6,10 @@ Every dialect's door asks here, and so do the ``/router`` commands: what is stri
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections.abc import Collection
+from typing import Any
 
 #: Bytes before the end of the messages in which the last one's command must stand.
 NEAR = 64 * 1024
@@ -81,3 +84,48 @@ def alone(text: str) -> str:
     marks = {match.group(1): match.group(2).strip() for match in _MARK.finditer(text)}
     name = marks.get("name", "")
     return f"{name} {marks.get('args', '')}".strip()
+
+
+def said(content: Any, words: Collection[str], media: Collection[str]) -> tuple[str, bool] | None:
+    """
+    The words of a message's content, and whether it shows anything beside them.
+
+    :param content: a text, or parts with a ``type``.
+    :param words: types of parts whose ``text`` it is.
+    :param media: types of parts that a person's message may have beside them.
+    :returns: ``None`` where it holds anything else, or cannot be read.
+    """
+    if isinstance(content, str):
+        return unwrapped([content]), False
+    if not isinstance(content, list):
+        return None
+    texts, shown = [], False
+    for part in content:
+        kind = part.get("type") if isinstance(part, dict) else None
+        if not isinstance(kind, str):
+            return None
+        if kind in words and isinstance(part.get("text"), str):
+            texts.append(part["text"])
+        elif kind in media:
+            shown = True
+        else:
+            return None
+    return unwrapped(texts), shown
+
+
+class TurnKey:
+    """Names a conversation by all that the person has said in it so far."""
+
+    __slots__ = ("_digest",)
+
+    def __init__(self) -> None:
+        self._digest = hashlib.blake2b(digest_size=12)
+
+    def say(self, index: int, text: str, images: bool) -> None:
+        """:param index: the message's place."""
+        # Lengths keep two texts from reading like one; the position keeps a repeated "go on" apart.
+        self._digest.update(b"%d %d %d\n" % (index, images, len(text)))
+        self._digest.update(text.encode("utf-8", "surrogatepass"))
+
+    def __str__(self) -> str:
+        return self._digest.hexdigest()

@@ -212,6 +212,14 @@ def elements(array: bytes) -> list[bytes]:
     return found
 
 
+def elements_of(array: bytes) -> list[bytes]:
+    """The same for a text that may be anything: none where it is no array."""
+    try:
+        return elements(array)
+    except Malformed:
+        return []
+
+
 def edit(
     body: bytes,
     replace: Mapping[str, bytes] | None = None,
@@ -284,6 +292,14 @@ def loads(text: bytes) -> Any:
         raise Malformed("the JSON text is nested too deep") from None
     except ValueError:  # an integer of more digits than sys.get_int_max_str_digits() allows
         return _lenient.decode(decoded)
+
+
+def value_of(text: bytes) -> Any:
+    """The value of a text that may be anything: ``None`` where it is no JSON."""
+    try:
+        return loads(text)
+    except Malformed:
+        return None
 
 
 def dumps(value: Any) -> bytes:

@@ -6,14 +6,13 @@ Only asked where it may matter: when a body may hold a ``/router`` command, and 
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import msgspec
 
 from .. import splice
 from ..interfaces import RoutingText
-from ..person import NEAR, unwrapped
+from ..person import NEAR, TurnKey, said
 from ..person import letters as might_hold_command
 
 __all__ = ["NEAR", "RoutingText", "last_user_text", "might_hold_command", "routing_text"]
@@ -50,38 +49,30 @@ def last_user_text(body: bytes) -> str | None:
             continue
         if message.get("role") != "user":
             return None
-        said = _said(message)
-        return said[0] if said is not None and not said[1] else None
+        heard = _said(message)
+        return heard[0] if heard is not None and not heard[1] else None
     return None
 
 
 def routing_text(body: bytes) -> RoutingText:
     """What ``interactive`` asks about a request; a body that cannot be read gives an empty text."""
     messages_raw, system, tools_raw = _split(body)
-    try:
-        messages = splice.elements(messages_raw)
-    except splice.Malformed:
-        messages = []
-    try:
-        tool_count = len(splice.elements(tools_raw))
-    except splice.Malformed:
-        tool_count = 0
-    digest = hashlib.blake2b(digest_size=12)
+    messages = splice.elements_of(messages_raw)
+    tool_count = len(splice.elements_of(tools_raw))
+    key = TurnKey()
     text, images, goes_on = "", False, False
     for index, raw in enumerate(messages):
         if not _is_users(raw):
             goes_on = goes_on or _is_assistants(raw)
             continue
-        message = _value(raw)
-        said = _said(message) if isinstance(message, dict) else None
-        if said is None or not (said[0] or said[1]):
+        message = splice.value_of(raw)
+        heard = _said(message) if isinstance(message, dict) else None
+        if heard is None or not (heard[0] or heard[1]):
             continue
-        text, images = said
+        text, images = heard
         goes_on = False
-        # Lengths keep two texts from reading like one; the position keeps a repeated "go on" apart.
-        digest.update(b"%d %d %d\n" % (index, images, len(text)))
-        digest.update(text.encode("utf-8", "surrogatepass"))
-    return RoutingText(text, digest.hexdigest(), tool_count, len(messages), images, len(system), goes_on)
+        key.say(index, text, images)
+    return RoutingText(text, str(key), tool_count, len(messages), images, len(system), goes_on)
 
 
 def _split(body: bytes) -> tuple[bytes, bytes, bytes]:
@@ -105,18 +96,8 @@ def _split(body: bytes) -> tuple[bytes, bytes, bytes]:
 
 def _messages(raw: bytes) -> list[dict[str, Any]]:
     """The last few messages: a person's own is followed by system messages at most."""
-    try:
-        tail = splice.elements(raw)[-8:]
-    except splice.Malformed:
-        return []
-    return [value for value in map(_value, tail) if isinstance(value, dict)]
-
-
-def _value(raw: bytes) -> Any:
-    try:
-        return splice.loads(raw)
-    except splice.Malformed:
-        return None
+    tail = splice.elements_of(raw)[-8:]
+    return [value for value in map(splice.value_of, tail) if isinstance(value, dict)]
 
 
 def _is_users(raw: bytes) -> bool:
@@ -141,17 +122,4 @@ def _said(message: dict[str, Any]) -> tuple[str, bool] | None:
     if message.get("role") != "user":
         return None
     content = message.get("content")
-    if isinstance(content, str):
-        return unwrapped([content]), False
-    if not isinstance(content, list):
-        return None
-    texts, media = [], False
-    for block in content:
-        kind = block.get("type") if isinstance(block, dict) else None
-        if kind == "text" and isinstance(block.get("text"), str):
-            texts.append(block["text"])
-        elif isinstance(kind, str) and kind in _MEDIA:
-            media = True
-        else:
-            return None
-    return unwrapped(texts), media
+    return said(content, ("text",), _MEDIA)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import msgspec
@@ -35,7 +34,7 @@ _REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 def last_user_text(body: bytes) -> str | None:
     """See :meth:`mportrouter.interfaces.IDialect.last_user_text`."""
     contents = _elements(_split(body)[0])
-    content = _value(contents[-1]) if contents else None
+    content = splice.value_of(contents[-1]) if contents else None
     said = _said(content) if isinstance(content, dict) else None
     return said[0] if said is not None and not said[1] else None
 
@@ -44,22 +43,20 @@ def routing_text(body: bytes) -> RoutingText:
     """See :meth:`mportrouter.interfaces.IDialect.routing_text`."""
     contents_raw, system, tools = _split(body)
     contents = _elements(contents_raw)
-    digest = hashlib.blake2b(digest_size=12)
+    key = person.TurnKey()
     text, images, goes_on = "", False, False
     for index, raw in enumerate(contents):
         if _is_models(raw):
             goes_on = True
             continue
-        content = _value(raw)
+        content = splice.value_of(raw)
         said = _said(content) if isinstance(content, dict) else None
         if said is None or not (said[0] or said[1]):
             continue
         text, images = said
         goes_on = False
-        # Lengths keep two texts from reading like one; the position keeps a repeated "go on" apart.
-        digest.update(b"%d %d %d\n" % (index, images, len(text)))
-        digest.update(text.encode("utf-8", "surrogatepass"))
-    return RoutingText(text, digest.hexdigest(), _offered(tools), len(contents), images, len(system), goes_on)
+        key.say(index, text, images)
+    return RoutingText(text, str(key), _offered(tools), len(contents), images, len(system), goes_on)
 
 
 def _split(body: bytes) -> tuple[bytes, bytes, bytes]:
@@ -84,27 +81,17 @@ def _split(body: bytes) -> tuple[bytes, bytes, bytes]:
 def _elements(raw: bytes) -> list[bytes]:
     if raw[:1] == b"{":
         return [raw]
-    try:
-        return splice.elements(raw)
-    except splice.Malformed:
-        return []
+    return splice.elements_of(raw)
 
 
 def _offered(raw: bytes) -> int:
     """Functions, and tools that the provider runs."""
     count = 0
-    for tool in listed(_value(raw) if raw else None):
+    for tool in listed(splice.value_of(raw) if raw else None):
         if isinstance(tool, dict):
             functions = listed(field(tool, "functionDeclarations"))
             count += len(functions) or 1
     return count
-
-
-def _value(raw: bytes) -> Any:
-    try:
-        return splice.loads(raw)
-    except splice.Malformed:
-        return None
 
 
 def _is_models(raw: bytes) -> bool:

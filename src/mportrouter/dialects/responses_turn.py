@@ -6,14 +6,13 @@ Only asked where it may matter: when a body may hold a ``/router`` command, and 
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import msgspec
 
 from .. import splice
 from ..interfaces import RoutingText
-from ..person import unwrapped
+from ..person import TurnKey, said, unwrapped
 
 _NOTHING = msgspec.Raw(b"")
 #: Parts that a person's message may have beside text.
@@ -47,33 +46,33 @@ def last_user_text(body: bytes) -> str | None:
     """
     raw = _split(body)[0]
     if raw.startswith(b'"'):
-        text = _value(raw)
+        text = splice.value_of(raw)
         return unwrapped([text]) if isinstance(text, str) else None
-    for item in reversed(_items(raw)):
+    for item in reversed(splice.elements_of(raw)):
         kind, role = _kind(item)
         if kind in _ASIDE or role in _INSTRUCTING:
             continue
         if kind != "message" or role != "user":
             return None
-        message = _value(item)
-        said = _said(message) if isinstance(message, dict) else None
-        return said[0] if said is not None and not said[1] else None
+        message = splice.value_of(item)
+        heard = _said(message) if isinstance(message, dict) else None
+        return heard[0] if heard is not None and not heard[1] else None
     return None
 
 
 def routing_text(body: bytes) -> RoutingText:
     """What ``interactive`` asks about a request; a body that cannot be read gives an empty text."""
     raw, instructions, tools_raw = _split(body)
-    digest = hashlib.blake2b(digest_size=12)
+    key = TurnKey()
     text, images, goes_on, system = "", False, False, len(instructions)
-    items = [b'{"role":"user","content":%b}' % raw] if raw.startswith(b'"') else _items(raw)
-    tool_count = len(_items(tools_raw))
+    items = [b'{"role":"user","content":%b}' % raw] if raw.startswith(b'"') else splice.elements_of(raw)
+    tool_count = len(splice.elements_of(tools_raw))
     messages = 0
     for index, item in enumerate(items):
         kind, role = _kind(item)
         if kind in _ASIDE:
             if kind == "additional_tools":
-                value = _value(item)
+                value = splice.value_of(item)
                 more = value.get("tools") if isinstance(value, dict) else None
                 tool_count += len(more) if isinstance(more, list) else 0
             continue
@@ -84,16 +83,14 @@ def routing_text(body: bytes) -> RoutingText:
         if kind != "message" or role != "user":
             goes_on = True
             continue
-        message = _value(item)
-        said = _said(message) if isinstance(message, dict) else None
-        if said is None or not (said[0] or said[1]) or said[0].startswith(_SURROUNDINGS):
+        message = splice.value_of(item)
+        heard = _said(message) if isinstance(message, dict) else None
+        if heard is None or not (heard[0] or heard[1]) or heard[0].startswith(_SURROUNDINGS):
             continue
-        text, images = said
+        text, images = heard
         goes_on = False
-        # Lengths keep two texts from reading like one; the position keeps a repeated "go on" apart.
-        digest.update(b"%d %d %d\n" % (index, images, len(text)))
-        digest.update(text.encode("utf-8", "surrogatepass"))
-    return RoutingText(text, digest.hexdigest(), tool_count, messages, images, system, goes_on)
+        key.say(index, text, images)
+    return RoutingText(text, str(key), tool_count, messages, images, system, goes_on)
 
 
 def _split(body: bytes) -> tuple[bytes, bytes, bytes]:
@@ -112,47 +109,20 @@ def _split(body: bytes) -> tuple[bytes, bytes, bytes]:
     return raw, instructions, tools
 
 
-def _items(raw: bytes) -> list[bytes]:
-    try:
-        return splice.elements(raw)
-    except splice.Malformed:
-        return []
-
-
 def _kind(item: bytes) -> tuple[str, str]:
     """Type and role of an item; one without a type is a message where it has a role."""
     try:
         head = _head(item)
         kind, role = head.type, head.role
     except _REFUSED:
-        value = _value(item)
+        value = splice.value_of(item)
         if not isinstance(value, dict):
             return "", ""
         kind, role = (each if isinstance(each := value.get(name), str) else None for name in ("type", "role"))
     return kind or ("message" if role else ""), role or ""
 
 
-def _value(raw: bytes) -> Any:
-    try:
-        return splice.loads(raw)
-    except splice.Malformed:
-        return None
-
-
 def _said(message: dict[str, Any]) -> tuple[str, bool] | None:
     """The words of a user message and whether it shows anything beside them; ``None`` where it cannot be read."""
     content = message.get("content")
-    if isinstance(content, str):
-        return unwrapped([content]), False
-    if not isinstance(content, list):
-        return None
-    texts, media = [], False
-    for part in content:
-        kind = part.get("type") if isinstance(part, dict) else None
-        if kind in ("input_text", "text") and isinstance(part.get("text"), str):
-            texts.append(part["text"])
-        elif isinstance(kind, str) and kind in _MEDIA:
-            media = True
-        else:
-            return None
-    return unwrapped(texts), media
+    return said(content, ("input_text", "text"), _MEDIA)
