@@ -14,7 +14,7 @@ import msgspec
 
 from .. import splice
 from ..interfaces import Look, Prepared, Target
-from ..toplevel import BodyLook, opened, unreadable
+from ..toplevel import BodyLook, integer, opened, unreadable
 from . import chat_messages
 
 #: Characters of a conversation's id that are kept.
@@ -49,7 +49,6 @@ _messages = msgspec.json.Decoder(list[_Message]).decode
 _parts = msgspec.json.Decoder(list[_Part]).decode
 _format = msgspec.json.Decoder(_Format).decode
 _options = msgspec.json.Decoder(_Options).decode
-_integer = msgspec.json.Decoder(int).decode
 _REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -97,13 +96,8 @@ def look(body: bytes) -> ChatLook:
 
 def _limit(values: Mapping[str, msgspec.Raw | memoryview]) -> int | None:
     """The newer name counts where both are there."""
-    for name in ("max_completion_tokens", "max_tokens"):
-        if (member := values.get(name)) is not None:
-            try:
-                return _integer(member)
-            except msgspec.DecodeError:
-                continue  # null, or the provider judges it
-    return None
+    limit = integer(values, "max_completion_tokens")
+    return integer(values, "max_tokens") if limit is None else limit
 
 
 def _look_at_messages(raw: msgspec.Raw | memoryview | None, needs: set[str]) -> bool:
